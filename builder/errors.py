@@ -1,0 +1,65 @@
+"""The errors of the builder; `builder/cli/errors.py` turns them into text and an exit status.
+
+BuildError
+├── LocatedError       something in the Dockerfile, with diagnostics
+│   └── StepFailed     a RUN ended with an exit code other than zero
+├── SourceError        a base image, context or archive that cannot be had
+├── ExportError        an output that cannot be written
+├── UsageError         options that contradict each other or name nothing
+└── Canceled           interrupted by the user or by another step's failure
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from grammar import Diagnostic
+
+
+class BuildError(Exception):
+    """Catch this for everything a build can fail with; `hint` is the next action, may be empty."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class LocatedError(BuildError):
+    """Something in the Dockerfile; `diagnostics` says where, most important first."""
+
+    def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+        super().__init__(diagnostics[0].message, hint=diagnostics[0].hint)
+        self.diagnostics = diagnostics
+
+
+class StepFailed(LocatedError):
+    """A RUN failed; `tail` holds its last lines of output, `log` the path of the whole log."""
+
+    def __init__(self, diagnostic: Diagnostic, *, tail: tuple[str, ...], log: str, status: int) -> None:
+        super().__init__((diagnostic,))
+        self.tail = tail
+        self.log = log
+        self.status = status
+
+
+class SourceError(BuildError):
+    """A base image, context or archive that cannot be had."""
+
+
+class ExportError(BuildError):
+    """An output that cannot be written."""
+
+
+class UsageError(BuildError):
+    """Options that contradict each other or name nothing."""
+
+    exit_code = 2
+
+
+class Canceled(BuildError):
+    """Interrupted by the user or by another step's failure."""
+
+    exit_code = 130
