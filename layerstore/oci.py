@@ -1,4 +1,4 @@
-"""The documents of an image, from JSON and back: descriptors, manifests, indexes, configs (OCI image-spec, Docker v2.2).
+"""The documents of an image, from JSON and back: descriptors, manifests, indexes, configs (OCI, Docker schema 2).
 
 Bytes in, values out: digests are checked by whoever read the bytes. An image that came from outside keeps its original
 bytes; only documents made here are printed by `to_json`.
