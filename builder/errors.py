@@ -28,18 +28,33 @@ class BuildError(Exception):
 
 
 class LocatedError(BuildError):
-    """Something in the Dockerfile; `diagnostics` says where, most important first."""
+    """Something in the Dockerfile; `diagnostics` says where, most important first; `source` is the text they quote."""
 
-    def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+    def __init__(self, diagnostics: tuple[Diagnostic, ...], *, source: str = "", name: str = "Dockerfile") -> None:
         super().__init__(diagnostics[0].message, hint=diagnostics[0].hint)
         self.diagnostics = diagnostics
+        self.source = source
+        self.name = name
+
+    def render(self) -> str:
+        """Return all diagnostics with their caret frames, separated by empty lines."""
+        return "\n\n".join(diagnostic.render(self.source, self.name) for diagnostic in self.diagnostics)
 
 
 class StepFailed(LocatedError):
     """A RUN failed; `tail` holds its last lines of output, `log` the path of the whole log."""
 
-    def __init__(self, diagnostic: Diagnostic, *, tail: tuple[str, ...], log: str, status: int) -> None:
-        super().__init__((diagnostic,))
+    def __init__(
+        self,
+        diagnostic: Diagnostic,
+        *,
+        tail: tuple[str, ...],
+        log: str,
+        status: int,
+        source: str = "",
+        name: str = "Dockerfile",
+    ) -> None:
+        super().__init__((diagnostic,), source=source, name=name)
         self.tail = tail
         self.log = log
         self.status = status

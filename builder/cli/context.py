@@ -1,4 +1,4 @@
-"""What a command is told about the process it runs in: the one reader of argv, environment, terminal, directory and clock.
+"""The process as commands see it: the one reader of argv, environment, terminal, working directory and clock.
 
 Everything below `builder/cli/` gets plain values from here and never looks for itself.
 """
@@ -42,10 +42,10 @@ class Settings:
     """The process as commands see it; `click.pass_obj` hands it to every command.
 
     `root` is the store's directory, absolute. `docker_config` is the directory of Docker's config.json; `auth_file` and
-    `registries_conf` are set only where the environment names them. `color` answers NO_COLOR and FORCE_COLOR (None: neither
-    is set, so the terminal decides). `progress` and `colors` are BUILDKIT_PROGRESS and BUILDKIT_COLORS as written.
-    `source_date_epoch` is in whole seconds. `platform` is the host's, such as `linux/amd64`. `clock` returns seconds since
-    the epoch.
+    `registries_conf` are set only where the environment names them. `color` answers NO_COLOR and FORCE_COLOR (None:
+    neither is set, so the terminal decides). `progress` and `colors` are BUILDKIT_PROGRESS and BUILDKIT_COLORS as
+    written. `source_date_epoch` is in whole seconds. `platform` is the host's, such as `linux/amd64`. `clock` returns
+    seconds since the epoch.
     """
 
     root: Path

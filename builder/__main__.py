@@ -1,0 +1,7 @@
+"""`python -m builder`: pybuild where its console script is not installed."""
+
+from __future__ import annotations
+
+from builder.cli import main
+
+main()
