@@ -1,11 +1,12 @@
 """The compressions of layer blobs, both ways; knows bytes, not tar.
 
-Equal tars make equal blobs on machines of one kind: the gzip header holds no name and no time. What deflate finds depends
-on the library's version and the processor, so only the diff ID is the same everywhere.
+Equal tars make equal blobs on machines of one kind: the gzip header holds no name and no time. What deflate finds
+depends on the library's version and the processor, so only the diff ID is the same everywhere.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from enum import Enum
 from typing import Protocol
@@ -162,7 +163,7 @@ class Decompressed:
                 started = True
                 try:
                     piece = member.decompress(data, CHUNK)
-                except isal_zlib.error as error:
+                except isal_zlib.IsalError as error:
                     raise CorruptContent(f"damaged gzip stream: {error}") from error
                 if piece:
                     yield piece
@@ -189,10 +190,11 @@ class Decompressed:
             raise CorruptContent(f"damaged zstd stream: {error}") from error
 
 
-class _Pieces:
+class _Pieces(io.RawIOBase):
     """Pieces of bytes as a file, for a library that wants one."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
         self._pieces = pieces
 
     def read(self, _size: int = -1, /) -> bytes:

@@ -1,0 +1,110 @@
+"""Cache records: what an operation with certain inputs made; knows no operation and reads no ingredient."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from layerstore.digest import CacheKey, DiffId, Digest
+from layerstore.home import Home
+
+Json = Any
+"""What json.dumps takes and json.loads gives back: tuples come back as lists."""
+
+
+class CacheRecord(NamedTuple):
+    """What the operation `key` made.
+
+    `layers` are the layers it added, lowest first. `facts` were looked up in the parent and have to hold for the record to
+    be used; records of one key differ in them. `ingredients` are what the key was hashed from, for people. `result`
+    is whatever else the operation yields. `created` is in nanoseconds since the epoch.
+    """
+
+    key: CacheKey
+    layers: tuple[DiffId, ...] = ()
+    facts: Json = None
+    ingredients: Json = None
+    result: Json = None
+    created: int = 0
+
+
+class Cache:
+    """Finds and keeps cache records; part of a Store."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def find(self, key: CacheKey) -> list[CacheRecord]:
+        """Return the records of `key`, newest first, whose layers are all here; they are kept from gc by a lease."""
+        db = self._home.db
+        rows = db.rows(
+            "SELECT variant, layers, facts, ingredients, result, created FROM cache WHERE key = ? ORDER BY created DESC",
+            (key,),
+        )
+        if not rows:
+            return []
+        found = []
+        now = self._home.clock()
+        with db.transaction():
+            for variant, layers, facts, ingredients, result, created in rows:
+                diff_ids = tuple(DiffId(text) for text in layers.split())
+                if not all(
+                    db.write("UPDATE layers SET used = ? WHERE diff_id = ?", (now, diff_id)) for diff_id in diff_ids
+                ):
+                    continue
+                db.write("UPDATE cache SET used = ? WHERE key = ? AND variant = ?", (now, key, variant))
+                found.append(
+                    CacheRecord(
+                        key, diff_ids, json.loads(facts), json.loads(ingredients), json.loads(result), created
+                    )
+                )
+        return found
+
+    def put(self, record: CacheRecord) -> None:
+        """Keep `record`, in place of one with the same key and facts."""
+        facts = _text(record.facts)
+        now = self._home.clock()
+        self._home.db.write(
+            "INSERT OR REPLACE INTO cache(key, variant, layers, facts, ingredients, result, created, used, boot)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.key,
+                Digest.of(facts.encode()).hex,
+                " ".join(record.layers),
+                facts,
+                _text(record.ingredients),
+                _text(record.result),
+                record.created or now,
+                now,
+                self._home.boot,
+            ),
+        )
+
+    def recent(self, limit: int = 1000) -> list[CacheRecord]:
+        """Return the records used last, newest first: where a miss looks for what it nearly hit."""
+        rows = self._home.db.rows(
+            "SELECT key, layers, facts, ingredients, result, created FROM cache ORDER BY used DESC LIMIT ?", (limit,)
+        )
+        return [
+            CacheRecord(
+                CacheKey(key),
+                tuple(DiffId(text) for text in layers.split()),
+                json.loads(facts),
+                json.loads(ingredients),
+                json.loads(result),
+                created,
+            )
+            for key, layers, facts, ingredients, result, created in rows
+        ]
+
+    def drop(self, key: CacheKey) -> None:
+        """Forget all records of `key`."""
+        self._home.db.write("DELETE FROM cache WHERE key = ?", (key,))
+
+    def clear(self) -> int:
+        """Forget every record; return how many there were."""
+        return self._home.db.write("DELETE FROM cache")
+
+
+def _text(value: Json) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,118 @@
+"""Remembered digests of files outside the store, so that an unchanged context is not read again.
+
+A file is known by device, inode, size, modification and change time. One that was written in the same tick of the
+file system's clock as it was read could change again without any of these changing, so it is not remembered: the
+racy-clean problem that git describes in its `racy-git` document.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from layerstore.digest import Digest
+from layerstore.home import Home
+
+_TICK_NS = 20_000_000  # file times come from the kernel's coarse clock: up to 10 ms behind (CONFIG_HZ=100), doubled
+_FEW = 64
+_SELECTIONS_KEPT = 10_000
+_FILES_KEPT = 2_000_000
+
+
+class Stamp(NamedTuple):
+    """All that can be known of a file without reading it; times in nanoseconds since the epoch."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Take the stamp from what stat(2) said."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class Files:
+    """Remembers what files and selections of files contained; part of a Store."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def lookup(self, stamps: Sequence[Stamp]) -> list[Digest | None]:
+        """Return the remembered digest of each file, None where it is unknown or the file has changed."""
+        known: dict[tuple[int, int], tuple[int, int, int, bytes]] = {}
+        if len(stamps) <= _FEW:
+            for device, inode, *_ in stamps:
+                self._fetch(known, "inode = ?", (_signed(device), _signed(inode)), device)
+        else:
+            ranges: dict[int, tuple[int, int]] = {}
+            for device, inode, *_ in stamps:
+                low, high = ranges.get(device, (inode, inode))
+                ranges[device] = (min(low, inode), max(high, inode))
+            for device, (low, high) in ranges.items():
+                self._fetch(known, "inode BETWEEN ? AND ?", (_signed(device), _signed(low), _signed(high)), device)
+        found: list[Digest | None] = []
+        for device, inode, size, mtime, ctime in stamps:
+            row = known.get((device, inode))
+            found.append(
+                Digest("sha256:" + row[3].hex()) if row is not None and row[:3] == (size, mtime, ctime) else None
+            )
+        return found
+
+    def remember(self, files: Iterable[tuple[Stamp, Digest]], *, scanned_ns: int) -> None:
+        """Remember the digests of files that were looked at (stat) at `scanned_ns` or later and read after that.
+
+        Files that changed at that time or since are left out: they may still be changing (racy).
+        """
+        limit = scanned_ns - _TICK_NS
+        rows = [
+            (_signed(stamp.device), _signed(stamp.inode), *stamp[2:], bytes.fromhex(digest.hex))
+            for stamp, digest in files
+            if stamp.mtime_ns < limit and stamp.ctime_ns < limit
+        ]
+        if rows:
+            self._home.db.write_many("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def selection(self, fingerprint: bytes) -> Digest | None:
+        """Return the remembered content digest of a selection of files; `fingerprint` is made of all their stamps."""
+        row = self._home.db.row("SELECT digest FROM selections WHERE fingerprint = ?", (fingerprint,))
+        return None if row is None else Digest(row[0])
+
+    def remember_selection(self, fingerprint: bytes, digest: Digest, *, newest_ns: int = 0, scanned_ns: int = 0) -> None:
+        """Remember a selection's content digest; nothing is remembered if its newest file may still be changing.
+
+        `newest_ns` is the latest mtime or ctime in it, `scanned_ns` the time before the first stat; both 0 means
+        that the caller has checked this itself.
+        """
+        if newest_ns and newest_ns >= scanned_ns - _TICK_NS:
+            return
+        self._home.db.write(
+            "INSERT OR REPLACE INTO selections VALUES (?, ?, ?)", (fingerprint, digest, self._home.clock())
+        )
+
+    def trim(self) -> None:
+        """Forget the oldest where there is much; called by gc."""
+        db = self._home.db
+        db.write(
+            "DELETE FROM selections WHERE fingerprint IN"
+            " (SELECT fingerprint FROM selections ORDER BY used DESC LIMIT -1 OFFSET ?)",
+            (_SELECTIONS_KEPT,),
+        )
+        count = db.row("SELECT count(*) FROM files")
+        if count is not None and count[0] > _FILES_KEPT:
+            db.write("DELETE FROM files")
+
+    def _fetch(
+        self, known: dict[tuple[int, int], tuple[int, int, int, bytes]], where: str, values: Sequence[int], device: int
+    ) -> None:
+        sql = f"SELECT inode, size, mtime, ctime, digest FROM files WHERE device = ? AND {where}"  # noqa: S608 - fixed
+        for inode, size, mtime, ctime, digest in self._home.db.rows(sql, values):
+            known[device, inode if inode >= 0 else inode + (1 << 64)] = (size, mtime, ctime, digest)
+
+
+def _signed(number: int) -> int:
+    """SQLite's integers are signed; inodes and devices of some file systems use all 64 bits."""
+    return number if number < 1 << 63 else number - (1 << 64)

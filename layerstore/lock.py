@@ -1,0 +1,67 @@
+"""Locks between processes: flock(2) on files of the store; knows names, not what they protect."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+from layerstore.errors import unusable
+
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+_LONGEST = 200
+
+
+def lock_file(directory: bytes, name: str) -> bytes:
+    """Return the path of the lock called `name`: as it is where a file can be called that, else its digest."""
+    raw = os.fsencode(name)
+    if raw and len(raw) <= _LONGEST and _PLAIN.issuperset(raw) and not raw.startswith(b"."):
+        return directory + b"/" + raw
+    import hashlib  # noqa: PLC0415 - most names are plain
+
+    return directory + b"/sha256-" + hashlib.sha256(raw).hexdigest().encode()
+
+
+@contextlib.contextmanager
+def hold(path: bytes, *, shared: bool = False) -> Iterator[None]:
+    """Wait for the lock file `path`, made if missing, and hold it: alone, or together with others who share it.
+
+    Whoever removes a lock file holds it while doing so, and whoever gets one makes sure it is still the file of that
+    name: that is how gc may take lock files.
+    """
+    fd = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    assert fd is not None
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def try_hold(path: bytes) -> int | None:
+    """Take the lock file `path` alone if nobody has it; return the descriptor that holds it, to be closed, or None."""
+    return _acquire(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _acquire(path: bytes, how: int) -> int | None:
+    while True:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise unusable(error, f"lock {os.fsdecode(path)}") from error
+        try:
+            fcntl.flock(fd, how)
+            mine = os.fstat(fd)
+            there = os.stat(path)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except FileNotFoundError:
+            os.close(fd)
+            continue
+        except BaseException:
+            os.close(fd)
+            raise
+        if (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino):
+            return fd
+        os.close(fd)
