@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Self
 
+from layerstore.compress import Compression
 from layerstore.digest import DiffId, Digest
 from layerstore.errors import StoreError
 from layerstore.platforms import Platform
@@ -48,31 +48,23 @@ class ManifestError(StoreError):
     """A manifest, index or config that is malformed or of a kind that is not understood."""
 
 
-class Tar(Enum):
-    """How a layer's tar is packed."""
-
-    PLAIN = "none"
-    GZIP = "gzip"
-    ZSTD = "zstd"
-
-
-_LAYERS: dict[str, Tar] = {
-    OCI_LAYER: Tar.PLAIN,
-    OCI_LAYER_GZIP: Tar.GZIP,
-    OCI_LAYER_ZSTD: Tar.ZSTD,
-    DOCKER_LAYER: Tar.PLAIN,
-    DOCKER_LAYER_GZIP: Tar.GZIP,
-    DOCKER_LAYER_ZSTD: Tar.ZSTD,
-    DOCKER_FOREIGN_LAYER_GZIP: Tar.GZIP,
-    "application/vnd.docker.image.rootfs.foreign.diff.tar": Tar.PLAIN,
-    "application/vnd.oci.image.layer.nondistributable.v1.tar": Tar.PLAIN,
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": Tar.GZIP,
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": Tar.ZSTD,
+_LAYERS: dict[str, Compression] = {
+    OCI_LAYER: Compression.NONE,
+    OCI_LAYER_GZIP: Compression.GZIP,
+    OCI_LAYER_ZSTD: Compression.ZSTD,
+    DOCKER_LAYER: Compression.NONE,
+    DOCKER_LAYER_GZIP: Compression.GZIP,
+    DOCKER_LAYER_ZSTD: Compression.ZSTD,
+    DOCKER_FOREIGN_LAYER_GZIP: Compression.GZIP,
+    "application/vnd.docker.image.rootfs.foreign.diff.tar": Compression.NONE,
+    "application/vnd.oci.image.layer.nondistributable.v1.tar": Compression.NONE,
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": Compression.GZIP,
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": Compression.ZSTD,
 }
 
 
-def layer_packing(media_type: str) -> Tar:
-    """Return how a layer of this media type is packed; ManifestError if it is no layer."""
+def layer_compression(media_type: str) -> Compression:
+    """Return how a layer of this media type says it is compressed; ManifestError if it is no layer."""
     try:
         return _LAYERS[media_type]
     except KeyError:

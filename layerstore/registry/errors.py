@@ -3,7 +3,7 @@
 StoreError
 └── RegistryError           a registry refused, failed or sent something wrong
     ├── AuthError           credentials are missing, wrong or not enough, or cannot be stored
-    ├── NotFound            the registry has no such image
+    ├── UnknownImage        the registry has no such image
     ├── Unreachable         nobody answers, or nobody answers any more
     └── RegistryConfigError registries.conf forbids it or is malformed
 """
@@ -25,11 +25,11 @@ class AuthError(RegistryError):
     """Credentials are missing, wrong or not enough, or cannot be stored."""
 
 
-class NotFound(RegistryError):  # noqa: N818 -- says what happened, as the builder's errors do
+class UnknownImage(RegistryError):
     """The registry has no such image."""
 
 
-class Unreachable(RegistryError):  # noqa: N818 -- says what happened, as the builder's errors do
+class Unreachable(RegistryError):
     """Nobody answers, or nobody answers any more."""
 
 
