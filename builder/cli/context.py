@@ -19,20 +19,6 @@ from builder.errors import UsageError
 if TYPE_CHECKING:
     from layerstore import Store
 
-ARCHITECTURES = {
-    "aarch64": "arm64",
-    "armv6l": "arm/v6",
-    "armv7l": "arm/v7",
-    "i386": "386",
-    "i686": "386",
-    "loongarch64": "loong64",
-    "ppc64le": "ppc64le",
-    "riscv64": "riscv64",
-    "s390x": "s390x",
-    "x86_64": "amd64",
-}
-"""`uname -m` to GOARCH[/variant], the form that platforms take in the OCI image specification."""
-
 LOG_LINES = 6
 """How many lines of a running step's log the tty progress shows, as BuildKit does without BUILDKIT_TTY_LOG_LINES."""
 
@@ -44,8 +30,8 @@ class Settings:
     `root` is the store's directory, absolute. `docker_config` is the directory of Docker's config.json; `auth_file` and
     `registries_conf` are set only where the environment names them. `color` answers NO_COLOR and FORCE_COLOR (None:
     neither is set, so the terminal decides). `progress` and `colors` are BUILDKIT_PROGRESS and BUILDKIT_COLORS as
-    written. `source_date_epoch` is in whole seconds. `platform` is the host's, such as `linux/amd64`. `clock` returns
-    seconds since the epoch.
+    written. `source_date_epoch` is in whole seconds. `machine` is the host's as `uname -m` has it.
+    `clock` returns seconds since the epoch.
     """
 
     root: Path
@@ -63,7 +49,7 @@ class Settings:
     colors: str
     log_lines: int
     source_date_epoch: int | None
-    platform: str
+    machine: str
     clock: Callable[[], float]
 
     @classmethod
@@ -87,9 +73,16 @@ class Settings:
             colors=environ.get("BUILDKIT_COLORS", ""),
             log_lines=_whole(environ, "BUILDKIT_TTY_LOG_LINES") or LOG_LINES,
             source_date_epoch=_whole(environ, "SOURCE_DATE_EPOCH"),
-            platform=host_platform(os.uname().machine),
+            machine=os.uname().machine,
             clock=time.time,
         )
+
+    @property
+    def platform(self) -> str:
+        """The host's platform, such as `linux/amd64`."""
+        from layerstore.platforms import Platform  # noqa: PLC0415 - commands that ask for none must not pay for it
+
+        return str(Platform.host(self.machine))
 
     def path(self, text: str) -> Path:
         """Return `text`, a path the user wrote, as an absolute path."""
@@ -130,11 +123,6 @@ def home(environ: Mapping[str, str]) -> Path:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:
         return Path("/")
-
-
-def host_platform(machine: str) -> str:
-    """Return the platform of a machine as `uname -m` names it; a machine that is not known keeps its name."""
-    return "linux/" + ARCHITECTURES.get(machine, machine)
 
 
 def _cwd() -> Path:

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MODES", "create"]
 
-MODES = ("auto", "tty", "plain", "quiet", "rawjson")
-"""The values of --progress and BUILDKIT_PROGRESS, as in `docker buildx build` (`none` and `quiet` are the same there)."""
+MODES = ("auto", "none", "plain", "quiet", "rawjson", "tty")
+"""The values of --progress and BUILDKIT_PROGRESS, as in `docker buildx build`.
+
+`quiet` and `none` show no progress; after `quiet` the command prints the image's ID, after `none` nothing.
+"""
 
 
-def create(  # noqa: PLR0913 - everything that the terminal and the environment say
+def create(
     mode: str,
     out: TextIO,
     *,
@@ -33,9 +36,9 @@ def create(  # noqa: PLR0913 - everything that the terminal and the environment 
 ) -> Progress:
     """Return the consumer called `mode`, writing to `out` (stderr; quiet writes nothing).
 
-    `terminal` says whether `out` is one: `auto` is `tty` there and `plain` elsewhere. `color` and `colors` are as in
-    `Settings`; `log_lines` is the height of a step's live log; `clock` gives seconds since the epoch and `size` the columns
-    and rows of the terminal. Raises UsageError for a mode that does not exist, and for `tty` without a terminal.
+    `terminal` says whether `out` is one: `auto` is `tty` there and `plain` elsewhere. `color` and `colors` are as
+    in `Settings`; `log_lines` is the height of a step's live log; `clock` gives seconds since the epoch and `size` the
+    columns and rows of the terminal. Raises UsageError for a mode that does not exist, and for `tty` without a terminal.
     """
     if mode in ("", "auto"):
         mode = "tty" if terminal else "plain"
@@ -49,9 +52,7 @@ def create(  # noqa: PLR0913 - everything that the terminal and the environment 
                 raise UsageError("--progress tty needs a terminal on stderr", hint="use --progress plain")
             from builder.progress.tty import Terminal  # noqa: PLC0415
 
-            return Terminal(
-                out, color=color is not False, colors=colors, log_lines=log_lines, clock=clock, size=size
-            )
+            return Terminal(out, color=color is not False, colors=colors, log_lines=log_lines, clock=clock, size=size)
         case "quiet" | "none":
             from builder.progress.quiet import Quiet  # noqa: PLC0415
 
