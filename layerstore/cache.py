@@ -15,9 +15,9 @@ Json = Any
 class CacheRecord(NamedTuple):
     """What the operation `key` made.
 
-    `layers` are the layers it added, lowest first. `facts` were looked up in the parent and have to hold for the record to
-    be used; records of one key differ in them. `ingredients` are what the key was hashed from, for people. `result`
-    is whatever else the operation yields. `created` is in nanoseconds since the epoch.
+    `layers` are the layers it added, lowest first. `facts` were looked up in the parent and have to hold for the
+    record to be used; records of one key differ in them. `ingredients` are what the key was hashed from, for people.
+    `result` is whatever else the operation yields. `created` is in nanoseconds since the epoch.
     """
 
     key: CacheKey
@@ -38,7 +38,8 @@ class Cache:
         """Return the records of `key`, newest first, whose layers are all here; they are kept from gc by a lease."""
         db = self._home.db
         rows = db.rows(
-            "SELECT variant, layers, facts, ingredients, result, created FROM cache WHERE key = ? ORDER BY created DESC",
+            "SELECT variant, layers, facts, ingredients, result, created FROM cache WHERE key = ?"
+            " ORDER BY created DESC",
             (key,),
         )
         if not rows:

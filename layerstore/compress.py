@@ -9,9 +9,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from layerstore.errors import CorruptContent
+
+if TYPE_CHECKING:
+    from isal import isal_zlib
 
 CHUNK = 1 << 20
 _GZIP_WBITS = 31  # zlib's way to say: 32 KiB window, gzip header and trailer
@@ -161,10 +164,7 @@ class Decompressed:
                 if not started and not (data := data.lstrip(b"\0")):
                     break
                 started = True
-                try:
-                    piece = member.decompress(data, CHUNK)
-                except isal_zlib.IsalError as error:
-                    raise CorruptContent(f"damaged gzip stream: {error}") from error
+                piece = _inflate(member, data)
                 if piece:
                     yield piece
                 data = member.unconsumed_tail
@@ -173,7 +173,7 @@ class Decompressed:
                     member = isal_zlib.decompressobj(_GZIP_WBITS)
                     started = False
         while started and not member.eof:
-            piece = member.decompress(b"", CHUNK)
+            piece = _inflate(member, b"")
             if not piece:
                 raise CorruptContent("gzip stream ends early")
             yield piece
@@ -182,12 +182,22 @@ class Decompressed:
         import zstandard  # noqa: PLC0415 - 8 ms, loaded when a blob is read
 
         decoder = zstandard.ZstdDecompressor(max_window_size=_ZSTD_MAX_WINDOW)
-        reader = decoder.stream_reader(_Pieces(self._raw_pieces()), read_across_frames=True)
+        reader = decoder.stream_reader(cast(BinaryIO, _Pieces(self._raw_pieces())), read_across_frames=True)
         try:
             while piece := reader.read(CHUNK):
                 yield piece
         except zstandard.ZstdError as error:
             raise CorruptContent(f"damaged zstd stream: {error}") from error
+
+
+def _inflate(member: isal_zlib.Decompress, data: bytes) -> bytes:
+    from isal import igzip_lib  # noqa: PLC0415 - loaded when a blob is read
+
+    error: type[Exception] = igzip_lib.IsalError
+    try:
+        return member.decompress(data, CHUNK)
+    except error as damage:
+        raise CorruptContent(f"damaged gzip stream: {damage}") from damage
 
 
 class _Pieces(io.RawIOBase):

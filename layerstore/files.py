@@ -81,7 +81,9 @@ class Files:
         row = self._home.db.row("SELECT digest FROM selections WHERE fingerprint = ?", (fingerprint,))
         return None if row is None else Digest(row[0])
 
-    def remember_selection(self, fingerprint: bytes, digest: Digest, *, newest_ns: int = 0, scanned_ns: int = 0) -> None:
+    def remember_selection(
+        self, fingerprint: bytes, digest: Digest, *, newest_ns: int = 0, scanned_ns: int = 0
+    ) -> None:
         """Remember a selection's content digest; nothing is remembered if its newest file may still be changing.
 
         `newest_ns` is the latest mtime or ctime in it, `scanned_ns` the time before the first stat; both 0 means

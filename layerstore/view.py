@@ -1,0 +1,170 @@
+"""A chain of trees seen as one file system, without mounting it; read-only, immutable as its trees are.
+
+Follows overlayfs: a 0:0 character device removes a name, an opaque directory hides what lies below, a directory is
+merged with those below it, anything else replaces them (Linux Documentation/filesystems/overlayfs.rst).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from layerstore import xattrs
+from layerstore.entry import Entry, Kind
+from layerstore.errors import StoreError
+
+_MOST_LINKS = 40
+_KINDS = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFDIR: Kind.DIR,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFCHR: Kind.CHAR,
+    stat.S_IFBLK: Kind.BLOCK,
+    stat.S_IFIFO: Kind.FIFO,
+}
+
+
+class View:
+    """The merged content of `trees`, lowest first. In-image paths are bytes relative to the root, which is b""."""
+
+    def __init__(self, trees: Sequence[Path]) -> None:
+        self.trees = tuple(trees)
+        self._merged: dict[bytes, tuple[bytes, ...]] = {
+            b"": _until_opaque([os.fsencode(tree) for tree in reversed(trees)])
+        }
+
+    def lstat(self, path: bytes) -> Entry | None:
+        """Return what is at `path`, None if nothing is; no symlink is followed, not in its parents either.
+
+        `.source` is the path on the host. `.inode` is set if the file has more than one link.
+        """
+        host = self._find(path)
+        if host is None:
+            return None
+        return entry_of(host, path, os.lstat(host))
+
+    def listdir(self, path: bytes) -> list[bytes]:
+        """Return the names in the directory `path`, sorted; empty if it is no directory."""
+        names: dict[bytes, bool] = {}
+        for directory in self._directories(path):
+            with os.scandir(directory) as items:
+                for item in items:
+                    if item.name not in names:
+                        names[item.name] = not is_whiteout(item.stat(follow_symlinks=False))
+        return sorted(name for name, there in names.items() if there)
+
+    def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
+        """Return `path` with symlinks followed inside the root, `.` and `..` taken out; a missing tail is kept.
+
+        `..` at the root stays there. StoreError for a loop of symlinks.
+        """
+        done: list[bytes] = []
+        todo = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == b"..":
+                del done[-1:]
+                continue
+            at = b"/".join((*done, part))
+            host = self._find(at) if follow_last or todo else None
+            if host is None or not stat.S_ISLNK(os.lstat(host).st_mode):
+                done.append(part)
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise StoreError(f"/{os.fsdecode(path)} is a loop of symlinks in the image")
+            target = os.readlink(host)
+            if target.startswith(b"/"):
+                done.clear()
+            todo.extend(step for step in reversed(target.split(b"/")) if step not in (b"", b"."))
+        return b"/".join(done)
+
+    def read(self, path: bytes, *, limit: int = 1 << 20) -> bytes | None:
+        """Return the content of a file, at most `limit` bytes of it; None if there is no regular file.
+
+        Symlinks are followed inside the root.
+        """
+        host = self._find(self.resolve(path))
+        if host is None or not stat.S_ISREG(os.lstat(host).st_mode):
+            return None
+        fd = os.open(host, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            size = min(os.fstat(fd).st_size, limit)
+            data = b""
+            while len(data) < size and (more := os.read(fd, size - len(data))):
+                data += more
+        finally:
+            os.close(fd)
+        return data
+
+    def _find(self, path: bytes) -> bytes | None:
+        """Return where `path` is on the host."""
+        if not path:
+            return next(iter(self._merged[b""]), None)
+        parent, _, name = path.rpartition(b"/")
+        for directory in self._directories(parent):
+            host = directory + b"/" + name
+            try:
+                status = os.lstat(host)
+            except OSError:
+                continue
+            return None if is_whiteout(status) else host
+        return None
+
+    def _directories(self, path: bytes) -> tuple[bytes, ...]:
+        """Return the directories that are merged at `path`, topmost first; none if it is no directory."""
+        known = self._merged.get(path)
+        if known is not None:
+            return known
+        parent, _, name = path.rpartition(b"/")
+        found: list[bytes] = []
+        for directory in self._directories(parent):
+            host = directory + b"/" + name
+            try:
+                status = os.lstat(host)
+            except OSError:
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                break
+            found.append(host)
+            if len(self._merged[b""]) > 1 and xattrs.read(host)[1]:
+                break
+        self._merged[path] = tuple(found)
+        return self._merged[path]
+
+
+def is_whiteout(status: os.stat_result) -> bool:
+    """Return whether this is overlayfs's mark for a name that is removed: character device 0:0."""
+    return status.st_rdev == 0 and stat.S_ISCHR(status.st_mode)
+
+
+def entry_of(host: bytes, path: bytes, status: os.stat_result) -> Entry | None:
+    """Return the entry for what lies at `host`, called `path` in the image; None for a socket, which no layer holds."""
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    if kind is None:
+        return None
+    many = status.st_nlink > 1 and kind is not Kind.DIR
+    return Entry(
+        path,
+        kind,
+        stat.S_IMODE(status.st_mode),
+        status.st_uid,
+        status.st_gid,
+        status.st_mtime_ns,
+        status.st_size if kind is Kind.FILE else 0,
+        os.readlink(host) if kind is Kind.SYMLINK else b"",
+        (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in (Kind.CHAR, Kind.BLOCK) else (0, 0),
+        xattrs.read(host)[0],
+        host,
+        (status.st_dev, status.st_ino) if many else None,
+    )
+
+
+def _until_opaque(roots: list[bytes]) -> tuple[bytes, ...]:
+    for count, root in enumerate(roots, 1):
+        if count < len(roots) and xattrs.read(root)[1]:
+            return tuple(roots[:count])
+    return tuple(roots)
