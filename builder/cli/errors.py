@@ -74,10 +74,10 @@ class Ended(BaseException):
 def exit_status(app: App, words: Sequence[str]) -> int:
     """Run the command that `words` name; report what goes wrong on stderr; return the exit status of the process."""
     _catch_termination()
-    # File names are bytes: what a terminal cannot show must not end a command.
+    # UTF-8 whatever the locale says, as every tool around containers writes; file names that are none stay as they are.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         with app.make_context("pybuild", list(words)) as context:
             result = app.invoke(context)

@@ -38,7 +38,7 @@ def create(
 
     `terminal` says whether `out` is one: `auto` is `tty` there and `plain` elsewhere. `color` and `colors` are as
     in `Settings`; `log_lines` is the height of a step's live log; `clock` gives seconds since the epoch and `size` the
-    columns and rows of the terminal. Raises UsageError for a mode that does not exist, and for `tty` without a terminal.
+    columns and rows of the terminal. Raises UsageError for a mode that does not exist and for `tty` without a terminal.
     """
     if mode in ("", "auto"):
         mode = "tty" if terminal else "plain"

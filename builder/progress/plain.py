@@ -12,7 +12,7 @@ from typing import TextIO, assert_never
 
 from builder.events import Completed, Event, Log, Planned, Started, Transfer, VertexId, Warned
 from builder.progress.logtext import NEWLINE, RETURN, LogText
-from builder.progress.names import transferred
+from builder.progress.words import outcome, transferred, warning_lines
 from grammar import Diagnostic
 
 PATIENCE = 3.0
@@ -56,7 +56,8 @@ class Plain:
                 step.finish_logs()
                 if step.waiting:
                     self._let_speak(step)
-            self._say_warnings()
+            if lines := warning_lines(self._warnings):
+                self._out.write("\n" + "\n".join(lines) + "\n")
             self._out.flush()
 
     def _take(self, event: Event) -> None:
@@ -131,17 +132,6 @@ class Plain:
         self._out.flush()
         self._speaking = None if step.completed else step
 
-    def _say_warnings(self) -> None:
-        if not self._warnings:
-            return
-        count = len(self._warnings)
-        self._out.write(f"\n{count} warning{'s' if count > 1 else ''}:\n")
-        for diagnostic in self._warnings:
-            line = f" (line {diagnostic.span.start.line})" if diagnostic.span else ""
-            self._out.write(f" - {diagnostic.code}: {diagnostic.message}{line}\n")
-            if diagnostic.hint:
-                self._out.write(f"   hint: {diagnostic.hint}\n")
-
 
 class _Step:
     """What one step has to say and has not said yet."""
@@ -159,10 +149,12 @@ class _Step:
         self._open_stream = 0
         """The stream whose line is not at its end yet; 0 when the next text begins a line."""
         self._styled = False
+        self._heard = started
         self._reported: dict[str, float] = {}
 
     def log(self, event: Log) -> None:
         """Take a piece of output."""
+        self._heard = event.time
         text = self._texts.setdefault(event.stream, LogText())
         self._tokens(event.stream, text.feed(event.data), event.time)
 
@@ -179,19 +171,18 @@ class _Step:
         """Say how it ended."""
         self.finish_logs()
         self.completed = True
-        note = f" ({event.note})" if event.note else ""
-        if event.error is not None:
-            canceled = event.error.endswith("canceled")
-            self._line("CANCELED" if canceled else f"ERROR: {event.error}")
-        elif event.cached:
-            self._line(f"CACHED{note}")
-        else:
-            self._line(f"DONE {event.time - self.started:.1f}s{note}")
+        word = outcome(event)
+        match word:
+            case "DONE":
+                word = f"DONE {event.time - self.started:.1f}s"
+            case "ERROR":
+                word = f"ERROR: {event.error}"
+        self._line(f"{word} ({event.note})" if event.note else word)
 
     def finish_logs(self) -> None:
         """Give out what the streams held back, and end the line they are in."""
         for stream, text in self._texts.items():
-            self._tokens(stream, text.feed(b"", final=True), self.started)
+            self._tokens(stream, text.feed(b"", final=True), self._heard)
         self._end_line()
 
     def interrupt(self) -> str:

@@ -1,6 +1,6 @@
 """Progress for programs: a line of JSON per event, in the shape of BuildKit's SolveStatus (client/graph.go).
 
-Times are RFC 3339 with nanoseconds, bytes are base64, what is empty is left out; a vertex is repeated whole when it changes.
+Times are RFC 3339 with nanoseconds, bytes are base64, what is empty is left out; a changed vertex is repeated whole.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RawJson:
                     vertex["inputs"] = list(event.inputs)
                 self._write("vertexes", vertex)
             case Started():
-                self._write("vertexes", self._vertex(event.vertex) | self._started(event.vertex, event.time))
+                self._write("vertexes", self._started(event.vertex, event.time))
             case Completed():
                 self._write("vertexes", self._completed(event))
             case Log():
@@ -63,7 +63,7 @@ class RawJson:
         return vertex
 
     def _completed(self, event: Completed) -> dict[str, Any]:
-        # What was found in the cache never started; BuildKit gives it a start all the same, and readers compute with it.
+        # What was found in the cache never started; BuildKit gives it a start all the same, and readers rely on it.
         vertex = self._started(event.vertex, event.time)
         vertex["completed"] = timestamp(event.time)
         if event.cached:
