@@ -93,3 +93,14 @@ def limit_bounding(wanted: int) -> None:
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
         if wanted >> number & 1 != syscalls.prctl(syscalls.PR_CAPBSET_READ, number):
             raise OSError(1, "capability differs from what was set", CAPABILITIES[number])
+
+
+def limit(wanted: int) -> None:
+    """Hold exactly the mask `wanted` as permitted and effective, none inheritable or ambient, and verify it.
+
+    An execve by uid 0 then gives what the bounding set allows, by any other user what the file brings.
+    """
+    syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
+    syscalls.capset(wanted, wanted, 0)
+    if syscalls.capget() != (wanted, wanted, 0):
+        raise OSError(1, "capabilities differ from what was set", "capset")

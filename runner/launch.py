@@ -1,15 +1,30 @@
 """The caller's side of running containers: starts the launcher, hands it plans, tells what became of the processes.
 
-Containers are born in the launcher (`runner/child.py`), a process with one thread. Methods may be called from any thread.
+Containers are born in the launcher (`runner/launcher.py`), a process with one thread. Methods may be called from any
+thread: every container has sockets of its own, only the request for one is made under a lock.
 """
 
 from __future__ import annotations
 
+import array
+import marshal
+import os
+import select
+import signal
+import socket
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
-from runner.spec import Spec
+from runner import rootfs as rootfs_
+from runner import syscalls
+from runner.errors import LauncherError, SetupError, SpecError
+from runner.plan import compile_plan
+from runner.spec import JoinNetwork, Overlay, Rootfs, Spec
+
+_FORK_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +34,12 @@ class ExitStatus:
     code: int | None
     signal: int | None
 
+    @classmethod
+    def of(cls, status: int) -> Self:
+        """Take apart a status of waitpid(2)."""
+        code = os.waitstatus_to_exitcode(status)
+        return cls(code, None) if code >= 0 else cls(None, -code)
+
     @property
     def shell_status(self) -> int:
         """The number a shell shows: the code, or 128 + the signal."""
@@ -26,31 +47,105 @@ class ExitStatus:
 
 
 class Process:
-    """A container's first process."""
+    """A container's first process.
 
-    pid: int
-    terminal: int | None
+    `pid` is its id in the caller's pid namespace, `terminal` the master side of its terminal (the caller closes it) or None.
+    """
+
+    def __init__(self, *, pid: int, pidfd: int, status: socket.socket, rootfs: Rootfs) -> None:
+        self.pid = pid
+        self.terminal: int | None = None
+        self._pidfd = pidfd
+        self._status = status
+        self._rootfs = rootfs
+        self._stubs: list[rootfs_.Stub] = []
+        self._lock = threading.Lock()
+        self._ended: ExitStatus | None = None
+        self._lost: LauncherError | None = None
+
+    def fileno(self) -> int:
+        """Return a descriptor that polls as readable once the process has ended (a pidfd); valid until `wait` returned."""
+        return self._pidfd
 
     def wait(self, timeout: float | None = None) -> ExitStatus:
         """Return how it ended, once it has and all of the container is gone; TimeoutError after `timeout` seconds."""
-        raise NotImplementedError
+        if self._ended is None and timeout is not None and not _readable(self._status.fileno(), timeout):
+            raise TimeoutError(f"the container still runs after {timeout} s")
+        with self._lock:
+            if self._lost is not None:
+                raise self._lost
+            if self._ended is None:
+                self._ended = self._end()
+            return self._ended
 
     def signal(self, signum: int) -> None:
         """Send a signal to the container's first process; does nothing once it has ended."""
-        raise NotImplementedError
+        if self._pidfd < 0:
+            return
+        try:
+            signal.pidfd_send_signal(self._pidfd, signum)
+        except ProcessLookupError:
+            return
 
     def resize(self, rows: int, columns: int) -> None:
-        """Tell the container's terminal its size."""
-        raise NotImplementedError
+        """Tell the container's terminal its size; it sends SIGWINCH to what runs there."""
+        if self.terminal is not None:
+            import termios  # noqa: PLC0415  (only terminals need it)
+
+            termios.tcsetwinsize(self.terminal, (rows, columns))
+
+    def _end(self) -> ExitStatus:
+        try:
+            data = self._status.recv(32)
+        except OSError:
+            data = b""
+        if not data:
+            self.signal(signal.SIGKILL)
+        self._status.close()
+        os.close(self._pidfd)
+        self._pidfd = -1
+        if not data:
+            self._lost = LauncherError("the launcher ended and its containers with it", hint="run the command again")
+            raise self._lost
+        self._clean()
+        return ExitStatus.of(int(data))
+
+    def _clean(self) -> None:
+        if self._stubs:
+            top = self._rootfs.upper if isinstance(self._rootfs, Overlay) else self._rootfs.path
+            rootfs_.remove_stubs(os.fsencode(top), self._stubs)
 
 
 class Launcher:
-    """The process containers are born in."""
+    """The process containers are born in; a context manager that closes it."""
+
+    def __init__(self, control: socket.socket, pid: int) -> None:
+        self.pid = pid
+        self._control = control
+        self._lock = threading.Lock()
+        self._programs: dict[object, bytes] = {}
 
     @classmethod
     def start(cls, *, in_process: bool = False) -> Self:
-        """Start a launcher; `in_process` forks it from this interpreter, which must have one thread only."""
-        raise NotImplementedError
+        """Start a launcher; `in_process` forks it from this interpreter, which must have one thread only.
+
+        A fresh interpreter takes some 15 ms more, none of which the caller waits for unless it spawns at once.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            if in_process:
+                if threading.active_count() > 1:
+                    raise LauncherError("BUG: a process with threads cannot be forked into a launcher")
+                pid = _fork(theirs)
+            else:
+                pid = _execute(theirs)
+        return cls(ours, pid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def spawn(
         self,
@@ -68,8 +163,160 @@ class Launcher:
         thread with the pid of the container's first process, when its namespaces exist and before anything is mounted:
         the moment to set up its network. Raises SpecError, SetupError(stage, errno, path), LauncherError.
         """
-        raise NotImplementedError
+        plan = marshal.dumps(compile_plan(spec, self._program(spec), hook=on_namespaces is not None))
+        channel, theirs = socket.socketpair()
+        with channel:
+            with theirs:
+                process = self._request(spec, theirs, (stdin, stdout, stderr))
+            try:
+                channel.sendall(len(plan).to_bytes(4, "little") + plan)
+                self._follow(channel, process, on_namespaces)
+            except BrokenPipeError as error:
+                process.wait()
+                raise LauncherError("the container was killed while it was set up") from error
+            except BaseException:
+                process.signal(signal.SIGKILL)
+                process.wait()
+                raise
+        return process
 
     def close(self) -> None:
         """Kill every container that still runs, end the launcher and wait until both are done."""
-        raise NotImplementedError
+        with self._lock:
+            if self._control.fileno() < 0:
+                return
+            self._control.close()
+            os.waitpid(self.pid, 0)
+
+    def _program(self, spec: Spec) -> bytes:
+        return b""
+
+    def _request(self, spec: Spec, channel: socket.socket, stdio: tuple[int, int, int]) -> Process:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            fds = [channel.fileno(), theirs.fileno(), *stdio]
+            netns = -1
+            if isinstance(spec.network, JoinNetwork):
+                try:
+                    netns = os.open(spec.network.path, os.O_RDONLY | os.O_CLOEXEC)
+                except OSError as error:
+                    ours.close()
+                    raise SetupError("namespaces", error.errno or 0, spec.network.path) from None
+                fds.append(netns)
+            try:
+                with self._lock:
+                    socket.send_fds(self._control, [b"\1"], fds)
+            except OSError as error:
+                ours.close()
+                raise LauncherError(f"the launcher does not answer: {error.strerror}") from error
+            finally:
+                if netns >= 0:
+                    os.close(netns)
+        data, rights, _, _ = socket.recv_fds(ours, 32, 1)
+        if not rights:
+            ours.close()
+            if not data:
+                raise LauncherError("the launcher ended unexpectedly", hint="its message is on standard error")
+            raise SetupError("namespaces", int(data), "")
+        return Process(pid=int(data), pidfd=rights[0], status=ours, rootfs=spec.rootfs)
+
+    def _follow(self, channel: socket.socket, process: Process, hook: Callable[[int], None] | None) -> None:
+        """Read what the container's setup reports until its exec closes the channel."""
+        ready = False
+        while message := _receive(channel, process):
+            match message:
+                case ("namespaces",):
+                    assert hook is not None
+                    hook(process.pid)
+                    channel.sendall(b"\1")
+                case ("terminal",):
+                    pass
+                case ("ready", stubs):
+                    process._stubs = list(stubs)  # noqa: SLF001  (one noun in two classes)
+                    ready = True
+                case ("error", str(stage), int(errno), str(path), str(text), stubs):
+                    process._stubs = list(stubs)  # noqa: SLF001
+                    raise SetupError(stage, errno, path, text)
+                case _:
+                    raise LauncherError(f"BUG: unknown report {message!r}")
+        if not ready:
+            raise LauncherError("the container was killed while it was set up", hint="look for the OOM killer in dmesg")
+
+
+def _receive(channel: socket.socket, process: Process) -> tuple[Any, ...]:
+    """Return one report, () at the end; a descriptor beside it is the terminal's."""
+    try:
+        head, fds, _, _ = socket.recv_fds(channel, 4, 1)
+    except ConnectionResetError:
+        return ()
+    if fds:
+        process.terminal = fds[0]
+        os.set_inheritable(fds[0], False)
+    if not head:
+        return ()
+    size = int.from_bytes(head, "little")
+    data = channel.recv(size, socket.MSG_WAITALL)
+    message: tuple[Any, ...] = marshal.loads(data)
+    return message
+
+
+def _readable(fd: int, timeout: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
+
+
+def _execute(control: socket.socket) -> int:
+    if not sys.executable:
+        raise LauncherError("the path of the Python interpreter is unknown", hint="set sys.executable")
+    actions = [(os.POSIX_SPAWN_DUP2, control.fileno(), 0)]
+    argv = [sys.executable, "-I", "-S", _FORK_PROGRAM]
+    program, mounted = _read_only_interpreter()
+    try:
+        return os.posix_spawn(program, argv, {}, file_actions=actions, setsid=True)
+    except OSError as error:
+        raise LauncherError(f"cannot start {sys.executable}: {error.strerror}") from error
+    finally:
+        if mounted >= 0:
+            os.close(mounted)
+
+
+def _read_only_interpreter() -> tuple[str, int]:
+    """Return a path of the interpreter on a read-only mount that nobody else sees, and its descriptor.
+
+    /proc/PID/exe of the launcher and its forks then leads to a file that cannot be written, whatever a container comes
+    by (CVE-2019-5736). Where such a mount is not to be had, `runner/child.py` still refuses to execute such links.
+    """
+    try:
+        mounted = syscalls.open_tree(syscalls.AT_FDCWD, os.fsencode(os.path.realpath(sys.executable)), recursive=False)
+    except OSError:
+        return sys.executable, -1
+    try:
+        syscalls.mount_setattr(mounted, recursive=False, set_=syscalls.MOUNT_ATTR_RDONLY)
+    except OSError:
+        os.close(mounted)
+        return sys.executable, -1
+    return f"/proc/self/fd/{mounted}", mounted
+
+
+def _fork(control: socket.socket) -> int:
+    """Fork this interpreter, which has one thread, into a launcher.
+
+    Safe because no other thread can hold a lock at this moment. What the fork shares of the caller's open files it drops
+    at once, so that the end of the caller is seen and nothing of it is kept open.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        from runner import launcher  # noqa: PLC0415  (the caller's side never needs it)
+
+        os.setsid()
+        own = os.dup2(control.fileno(), 3, inheritable=False)
+        os.closerange(4, 1 << 20) if not hasattr(syscalls, "close_range") else syscalls.close_range(4, 0xFFFFFFFF, 0)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        launcher.main(own)
+    finally:
+        os._exit(125)

@@ -1,0 +1,391 @@
+"""The story of a container's first process, from the fork in the launcher to its exec.
+
+The order is fixed: cgroup → namespaces → mounts → pivot → masked paths → terminal → seccomp → capabilities → user → exec.
+Standard library only, and little of it: every import is paid when a launcher starts.
+"""
+
+from __future__ import annotations
+
+import _signal as signals
+import _socket as sockets
+import errno
+import marshal
+import os
+import stat
+
+from runner import caps, mounts, rootfs, syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+_NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWCGROUP
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_TIOCSCTTY, _TIOCSWINSZ, _TIOCSPTLCK, _TIOCGPTPEER = 0x540E, 0x5414, 0x40045431, 0x5441
+
+
+class Failure(Exception):  # noqa: N818  (it is reported, not raised to anyone)
+    """A setup step that did not work out, without the kernel having refused it."""
+
+
+class Channel:
+    """The socket to the caller: messages are a length in 4 bytes and that many bytes of marshal."""
+
+    def __init__(self, sock: sockets.socket) -> None:
+        self._sock = sock
+
+    def receive(self, size: int) -> bytes:
+        """Return exactly `size` bytes; EOFError if the caller is gone."""
+        data = bytearray()
+        while len(data) < size:
+            piece = self._sock.recv(min(size - len(data), 1 << 20))
+            if not piece:
+                raise EOFError
+            data += piece
+        return bytes(data)
+
+    def plan(self) -> dict[str, Any]:
+        """Return the plan that the caller sent."""
+        plan: dict[str, Any] = marshal.loads(self.receive(int.from_bytes(self.receive(4), "little")))
+        return plan
+
+    def send(self, *values: object, fd: int | None = None) -> None:
+        """Tell the caller something, with a descriptor."""
+        data = marshal.dumps(values)
+        rights = [] if fd is None else [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, fd.to_bytes(4, "little"))]
+        self._sock.sendmsg([len(data).to_bytes(4, "little") + data], rights)
+
+    def close(self) -> None:
+        """Close it."""
+        self._sock.close()
+
+
+def become(channel_fd: int, stdio: tuple[int, int, int], netns: int | None, launcher: int) -> NoReturn:
+    """Turn this fresh fork, pid 1 of a new pid namespace, into the container that the caller describes on the channel.
+
+    `launcher` is a pidfd of the launcher. Never returns: a failure is reported as (stage, errno, path) and ends it.
+    """
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signals.SIGKILL)
+    channel = Channel(sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM, 0, channel_fd))
+    container = Container(channel, stdio, netns)
+    try:
+        container.make(launcher)
+    except OSError as error:
+        path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        channel.send("error", container.stage, error.errno or 0, path, "" if error.errno else str(error), container.stubs)
+    except Failure as failure:
+        channel.send("error", container.stage, 0, "", str(failure), container.stubs)
+    except EOFError:
+        pass
+    except BaseException as error:  # noqa: BLE001  (a bug must reach the caller, who would wait for ever)
+        channel.send("error", container.stage, 0, "", f"BUG: {type(error).__name__}: {error}", container.stubs)
+    os._exit(125)
+
+
+class Container:
+    """The setup of one container; `stage` is where it is."""
+
+    def __init__(self, channel: Channel, stdio: tuple[int, int, int], netns: int | None) -> None:
+        self.stage = "start"
+        self.stubs: list[rootfs.Stub] = []
+        self._channel = channel
+        self._stdio = stdio
+        self._netns = netns
+        self._plan: dict[str, Any] = {}
+
+    def make(self, launcher: int) -> NoReturn:
+        """Go through all stages."""
+        _default_signals()
+        plan = self._plan = self._channel.plan()
+        os.setsid()
+        self._enter("cgroup")
+        cgroup_paths = self._cgroup()
+        self._enter("namespaces")
+        self._namespaces()
+        self._enter("mounts")
+        root = self._mounts(cgroup_paths)
+        self._enter("pivot")
+        rootfs.pivot(root)
+        self._enter("masked paths")
+        for key, value in plan["sysctl"]:
+            _write(b"/proc/sys/" + key.replace(b".", b"/"), value)
+        rootfs.make_read_only(root, plan["readonly_paths"])
+        rootfs.mask(root, plan["masked_paths"])
+        self._enter("stdio")
+        self._standard_streams(root)
+        if plan["read_only"]:
+            syscalls.mount_setattr(root.fd, recursive=False, set_=syscalls.MOUNT_ATTR_RDONLY)
+        os.close(root.fd)
+        self._enter("cwd")
+        entered = _change_directory(plan["cwd"], retry=True)
+        self._limits()
+        self._confine()
+        self._enter("cwd")
+        if not entered:
+            _change_directory(plan["cwd"], retry=False)
+        self._enter("exec")
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signals.SIGKILL)  # changing ids has cleared it
+        if _ended(launcher):
+            os._exit(125)
+        self._execute()
+
+    def _enter(self, stage: str) -> None:
+        self.stage = stage
+        syscalls.set_process_name(b"pybuild:" + stage.encode()[:7])
+
+    def _cgroup(self) -> dict[bytes, bytes]:
+        """Join the cgroups, before the namespace that makes them the visible root; return this process's paths."""
+        for directory in self._plan["cgroups"]:
+            _write(directory + b"/cgroup.procs", b"0")
+        if self._plan["oom_score_adj"] is not None:
+            _write(b"/proc/self/oom_score_adj", b"%d" % self._plan["oom_score_adj"])
+        with open("/proc/self/cgroup", "rb") as file:
+            entries = [line.rstrip(b"\n").split(b":", 2) for line in file]
+        return {name: path.rstrip(b"/") for _, name, path in entries}
+
+    def _namespaces(self) -> None:
+        plan = self._plan
+        new_network = 0 if plan["network"] != "none" else syscalls.CLONE_NEWNET
+        if self._netns is not None:
+            syscalls.setns(self._netns, syscalls.CLONE_NEWNET)
+            os.close(self._netns)
+        syscalls.unshare(_NAMESPACES | new_network)
+        # Nothing mounted here may reach the host; what the host unmounts is let go here too.
+        syscalls.mount(None, b"/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+        if plan["hostname"]:
+            syscalls.sethostname(plan["hostname"])
+        if plan["domainname"]:
+            syscalls.setdomainname(plan["domainname"])
+        if new_network:
+            _loopback_up()
+        if plan["hook"]:
+            self._channel.send("namespaces")
+            self._channel.receive(1)
+
+    def _mounts(self, cgroup_paths: dict[bytes, bytes]) -> rootfs.Root:
+        plan = self._plan
+        os.umask(0)  # modes of nodes and mount points are meant as given
+        lowers, upper, work = plan["lowers"], plan["upper"], plan["work"]
+        if lowers:
+            mounted = rootfs.overlay(lowers, upper, work, user_xattr=plan["user_xattr"])
+        else:
+            mounted = syscalls.open_tree(syscalls.AT_FDCWD, upper, recursive=plan["recursive"])
+            syscalls.mount_setattr(mounted, recursive=plan["recursive"], set_=0, propagation=syscalls.MS_PRIVATE)
+        root = rootfs.Root(mounted, upper, upper if lowers else b"", cgroup_paths)
+        self.stubs = root.stubs
+        for values in plan["mounts"]:
+            mounts.from_wire(values).execute(root)
+        self.stubs = root.stubs = [stub for stub in root.stubs if stub[0] not in plan["kept_points"]]
+        return root
+
+    def _standard_streams(self, root: rootfs.Root) -> None:
+        plan = self._plan
+        if not plan["terminal"]:
+            for target, source in enumerate(self._stdio):
+                os.dup2(source, target)
+                _give_pipe(target, plan["uid"])
+            return
+        import fcntl  # noqa: PLC0415  (only a terminal needs it)
+
+        master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        fcntl.ioctl(master, _TIOCSPTLCK, b"\0\0\0\0")
+        # The slave by ioctl, not by name: nothing in the image can stand in for it.
+        slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+        if plan["console_size"]:
+            rows, columns = plan["console_size"]
+            size = rows.to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4)
+            fcntl.ioctl(slave, _TIOCSWINSZ, size)
+        os.fchown(slave, plan["uid"], -1)
+        name = os.readlink(b"/proc/self/fd/%d" % slave)
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, name, recursive=False)
+        root.attach(tree, b"dev/console", directory=False)
+        os.close(tree)
+        for target in range(3):
+            os.dup2(slave, target)
+        fcntl.ioctl(0, _TIOCSCTTY, 0)
+        self._channel.send("terminal", fd=master)
+        os.close(master)
+        if slave > 2:
+            os.close(slave)
+
+    def _limits(self) -> None:
+        os.umask(self._plan["umask"])
+        if self._plan["rlimits"]:
+            import resource  # noqa: PLC0415  (few containers have limits)
+
+            for number, soft, hard in self._plan["rlimits"]:
+                resource.setrlimit(number, (soft, hard))
+
+    def _confine(self) -> None:
+        """Filter, capabilities, user. Without no_new_privs a filter needs CAP_SYS_ADMIN and goes in first; else last."""
+        plan = self._plan
+        filtered_last = plan["no_new_privileges"]
+        if plan["seccomp"] and not filtered_last:
+            self._enter("seccomp")
+            _install_filter(plan["seccomp"])
+        self._enter("capabilities")
+        wanted = plan["capabilities"] & caps.supported()
+        caps.limit_bounding(wanted)
+        self._enter("user")
+        os.setgroups(plan["groups"])
+        os.setresgid(plan["gid"], plan["gid"], plan["gid"])
+        # Leaving uid 0 clears the permitted and effective sets; docker gives other users none either.
+        os.setresuid(plan["uid"], plan["uid"], plan["uid"])
+        if os.getresuid() != (plan["uid"],) * 3 or os.getresgid() != (plan["gid"],) * 3:
+            raise Failure("the user ids differ from what was set")
+        self._enter("capabilities")
+        caps.limit(wanted if plan["uid"] == 0 else 0)
+        if filtered_last:
+            syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+            if not syscalls.prctl(syscalls.PR_GET_NO_NEW_PRIVS):
+                raise Failure("no_new_privs is not set")
+            if plan["seccomp"]:
+                self._enter("seccomp")
+                _install_filter(plan["seccomp"])
+
+    def _execute(self) -> NoReturn:
+        self._channel.send("ready", self.stubs)
+        syscalls.close_range(3, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
+        if self._plan["init"]:
+            child = os.fork()
+            if child:
+                self._channel.close()
+                _reap(child)
+        _execute(self._plan["args"], dict(self._plan["env"]))
+
+
+def _default_signals() -> None:
+    """Undo what the interpreter, or whoever started the caller, set to ignored: exec keeps that."""
+    for number in range(1, signals.NSIG):
+        if number in {signals.SIGKILL, signals.SIGSTOP, 32, 33}:
+            continue
+        signals.signal(number, signals.SIG_DFL)
+    signals.pthread_sigmask(signals.SIG_SETMASK, ())
+
+
+def _write(path: bytes, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(fd)
+
+
+def _loopback_up() -> None:
+    import fcntl  # noqa: PLC0415  (not needed with the host's network)
+
+    with sockets_open() as sock:
+        request = b"lo".ljust(16, b"\0") + bytes(24)
+        flags = int.from_bytes(fcntl.ioctl(sock.fileno(), _SIOCGIFFLAGS, request)[16:18], "little") | _IFF_UP
+        fcntl.ioctl(sock.fileno(), _SIOCSIFFLAGS, b"lo".ljust(16, b"\0") + flags.to_bytes(2, "little") + bytes(22))
+
+
+class sockets_open:  # noqa: N801  (reads as a function)
+    """A datagram socket for ioctls."""
+
+    def __enter__(self) -> sockets.socket:
+        self._sock = sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM | sockets.SOCK_CLOEXEC)
+        return self._sock
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.close()
+
+
+def _give_pipe(fd: int, uid: int) -> None:
+    """Let the container's user open /dev/stdout: opening a pipe through /proc asks for the owner (as runc does)."""
+    status = os.fstat(fd)
+    if stat.S_ISFIFO(status.st_mode) and status.st_uid != uid:
+        try:
+            os.fchown(fd, uid, -1)
+        except PermissionError:
+            return
+
+
+def _change_directory(path: bytes, *, retry: bool) -> bool:
+    """Enter the working directory; with `retry`, False if only the container's user may."""
+    try:
+        os.chdir(path)
+    except PermissionError:
+        if retry:
+            return False
+        raise
+    # A working directory such as /proc/self/fd/7 would lead to whatever this process holds of the host.
+    if not os.getcwdb().startswith(b"/"):
+        raise OSError(errno.EACCES, "is not inside the container's root filesystem", path)
+    return True
+
+
+def _install_filter(program: bytes) -> None:
+    syscalls.seccomp(program)
+    with open("/proc/self/status", "rb") as file:
+        if b"\nSeccomp:\t2\n" not in file.read():
+            raise Failure("the filter is not in force")
+
+
+def _ended(pidfd: int) -> bool:
+    import select  # noqa: PLC0415  (already loaded by the launcher)
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _execute(args: tuple[bytes, ...], env: dict[bytes, bytes]) -> NoReturn:
+    """Execute args[0], looked up on the container's PATH as execvp(3) does; OSError names it as it was written."""
+    name = args[0]
+    if b"/" in name:
+        candidates = [name]
+    else:
+        candidates = [(part or b".") + b"/" + name for part in env.get(b"PATH", b"").split(b":")]
+    reason = errno.ENOENT
+    for candidate in candidates:
+        try:
+            _refuse_magic_link(candidate)
+            os.execve(candidate, args, env)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError:
+            reason = errno.EACCES
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, name) from None
+    raise OSError(reason, os.strerror(reason), name)
+
+
+def _refuse_magic_link(path: bytes) -> None:
+    """Refuse a program that is /proc/self/exe or the like: it would be the host's interpreter, run inside (CVE-2019-5736)."""
+    for _ in range(6):  # a script, its interpreter, and as many levels as the kernel follows
+        fd = syscalls.openat2(syscalls.AT_FDCWD, path, os.O_PATH, syscalls.RESOLVE_NO_MAGICLINKS)
+        os.close(fd)
+        try:
+            with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+                head = file.read(256) or b""
+        except OSError:
+            return  # not readable, or not a file: exec has the last word
+        if not head.startswith(b"#!"):
+            return
+        words = head[2:].partition(b"\n")[0].split(maxsplit=1)
+        if not words:
+            return
+        path = words[0]
+
+
+def _reap(child: int) -> NoReturn:
+    """Be pid 1 beside the program: collect orphans, pass signals on, end as it ends."""
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # or the container could reach the interpreter through /proc/1
+    os.closerange(0, 3)
+    everything = signals.valid_signals()
+    signals.pthread_sigmask(signals.SIG_BLOCK, everything)
+    while True:
+        number = signals.sigwait(everything)
+        if number != signals.SIGCHLD:
+            os.kill(child, number)
+            continue
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                os._exit(code if code >= 0 else 128 - code)
+            if pid == 0:
+                break

@@ -1,0 +1,118 @@
+"""The process containers are born in: one thread, a Unix socket to the caller, a fork for every request.
+
+Executed as a program (`python -I -S launcher.py`, socket on descriptor 0) or run in a fork of the caller. It knows nothing
+of what the containers are; when the caller is gone it kills them all and ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    # -I leaves the script's directory out; what is appended cannot stand in for the standard library.
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import _signal as signals
+import _socket as sockets
+import array
+import select
+
+from runner import child, syscalls
+
+_FDS = 6  # at most, with one request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+class Launcher:
+    """Its children by their pidfds, which poll as readable when they have ended."""
+
+    def __init__(self, control: sockets.socket) -> None:
+        self._control = control
+        self._poll = select.poll()
+        self._poll.register(control.fileno(), select.POLLIN)
+        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._self = os.pidfd_open(os.getpid())
+        self._children: dict[int, tuple[int, sockets.socket]] = {}
+
+    def serve(self) -> None:
+        """Serve until the caller closes its end; then nothing is left."""
+        while True:
+            for fd, _ in self._poll.poll():
+                if fd != self._control.fileno():
+                    self._reap(fd)
+                elif not self._request():
+                    self._kill_all()
+                    return
+
+    def _request(self) -> bool:
+        """Take one request, descriptors with one byte of flags; False if the caller is gone."""
+        data, ancillary, _, _ = self._control.recvmsg(16, sockets.CMSG_SPACE(4 * _FDS), sockets.MSG_CMSG_CLOEXEC)
+        if not data:
+            return False
+        fds = array.array("i")
+        for _, _, payload in ancillary:
+            fds.frombytes(payload)
+        status = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, fds[1])
+        try:
+            self._fork(fds, status)
+        except OSError as error:
+            status.send(b"%d" % (error.errno or 0))
+            status.close()
+        finally:
+            for fd in (fds[0], *fds[2:]):
+                os.close(fd)
+        return True
+
+    def _fork(self, fds: array.array[int], status: sockets.socket) -> None:
+        # Only the next child is born into a new pid namespace; this process and its later children stay where they are.
+        syscalls.unshare(syscalls.CLONE_NEWPID)
+        pid = os.fork()
+        if pid == 0:
+            child.become(fds[0], (fds[2], fds[3], fds[4]), fds[5] if len(fds) > 5 else None, self._self)
+        syscalls.setns(self._own_pids, syscalls.CLONE_NEWPID)
+        pidfd = os.pidfd_open(pid)
+        self._children[pidfd] = (pid, status)
+        self._poll.register(pidfd, select.POLLIN)
+        rights = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, array.array("i", [pidfd]))]
+        try:
+            status.sendmsg([b"%d" % pid], rights)
+        except BrokenPipeError:
+            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
+
+    def _reap(self, pidfd: int) -> None:
+        pid, status = self._children.pop(pidfd)
+        _, code = os.waitpid(pid, 0)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        try:
+            status.send(b"%d" % code)
+        except BrokenPipeError:
+            pass  # the caller no longer asks
+        status.close()
+
+    def _kill_all(self) -> None:
+        for pidfd in self._children:
+            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
+        while self._children:
+            self._reap(next(iter(self._children)))
+
+
+def main(control_fd: int) -> NoReturn:
+    """Serve the caller at the other end of `control_fd` and exit."""
+    syscalls.set_process_name(b"pybuild:launch")
+    control = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, control_fd)
+    Launcher(control).serve()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    own = os.dup(0)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
+    main(own)

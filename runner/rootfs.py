@@ -1,0 +1,287 @@
+"""The root filesystem of a container: overlay or directory, mount points inside it, pivot, masked and read-only paths.
+
+It knows paths of the host and of the container; it knows no images. Loaded by the launcher, hence plain classes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from runner import syscalls
+from runner.mounts import new_filesystem
+from runner.syscalls import AT_FDCWD
+
+MAX_LOWERS = 500  # OVL_MAX_STACK
+_MAX_VALUE = 255  # of a string that fsconfig(2) takes
+_OVERLAY_OPTIONS = (b"redirect_dir=off", b"metacopy=off", b"index=off", b"xino=off")
+_PATH_FLAGS = os.O_PATH | os.O_CLOEXEC
+_MAX_LINKS = 40
+
+# A point made for a mount: path below the root, and what its parent was before: (mtime_ns before, after) or None.
+Stub = tuple[bytes, int, int, int]
+
+
+def overlay(lowers: tuple[bytes, ...], upper: bytes, work: bytes, *, user_xattr: bool = False) -> int:
+    """Return the descriptor of a detached overlay mount, `lowers` topmost first.
+
+    The kernel stacks 500 lowers. What lies below the 499 topmost is first merged into one read-only overlay: nothing is
+    below that one, so no whiteout is lost in it. OSError E2BIG beyond 999 lowers.
+    """
+    if len(lowers) > 2 * MAX_LOWERS - 1:
+        raise OSError(errno.E2BIG, f"more than {2 * MAX_LOWERS - 1} layers", os.fsdecode(upper))
+    options = (*_OVERLAY_OPTIONS, b"userxattr") if user_xattr else _OVERLAY_OPTIONS
+    if len(lowers) <= MAX_LOWERS:
+        return _mount_overlay(lowers, options, upper, work)
+    base = _mount_overlay(lowers[MAX_LOWERS - 1 :], options, b"", b"")
+    # The kernel looks lowers up by path: the detached mount needs a place in this namespace, and upper is one for free.
+    syscalls.move_mount(base, AT_FDCWD, work)
+    bottom = b"/proc/self/fd/%d" % base
+    try:
+        return _mount_overlay((*lowers[: MAX_LOWERS - 1], bottom), options, upper, work)
+    finally:
+        os.close(base)
+
+
+def _mount_overlay(lowers: tuple[bytes, ...], options: tuple[bytes, ...], upper: bytes, work: bytes) -> int:
+    context = syscalls.fsopen(b"overlay")
+    opened: list[int] = []
+
+    def give(key: bytes, path: bytes) -> None:
+        if len(path) > _MAX_VALUE:
+            opened.append(os.open(path, _PATH_FLAGS))
+            path = b"/proc/self/fd/%d" % opened[-1]
+        syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, key, path)
+
+    try:
+        syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, b"source", b"overlay")
+        for lower in lowers:
+            give(b"lowerdir+", lower)
+        if upper:
+            give(b"upperdir", upper)
+            give(b"workdir", work)
+        for option in options:
+            key, equals, value = option.partition(b"=")
+            kind = syscalls.FSCONFIG_SET_STRING if equals else syscalls.FSCONFIG_SET_FLAG
+            syscalls.fsconfig(context, kind, key, value if equals else None)
+        syscalls.fsconfig(context, syscalls.FSCONFIG_CMD_CREATE, None, None)
+        return syscalls.fsmount(context, 0)
+    finally:
+        os.close(context)
+        for fd in opened:
+            os.close(fd)
+
+
+class Root:
+    """The container's root while it is put together: a mount, attached at `place` of the host in this mount namespace.
+
+    `stubs` are the mount points that had to be made, in the order they were.
+    """
+
+    def __init__(self, mount_fd: int, place: bytes, upper: bytes, cgroup_paths: dict[bytes, bytes]) -> None:
+        self.fd = mount_fd
+        self.cgroup_paths = cgroup_paths
+        self.stubs: list[Stub] = []
+        self._upper = upper
+        self._mount_id = 0
+        syscalls.move_mount(mount_fd, AT_FDCWD, place)
+
+    def open(self, path: bytes, flags: int = _PATH_FLAGS) -> int:
+        """Open `path` below the root; symbolic links and `..` never lead out of it."""
+        return syscalls.openat2(self.fd, path or b".", flags, syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS)
+
+    def attach(self, mount_fd: int, path: bytes, *, directory: bool) -> None:
+        """Attach a detached mount at `path`, which is made if it is missing."""
+        try:
+            target = self.open(path)
+        except FileNotFoundError:
+            target = self._make(path, directory=directory)
+        try:
+            syscalls.move_mount(mount_fd, target, b"")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "/" + os.fsdecode(path)) from None
+        finally:
+            os.close(target)
+
+    def _make(self, path: bytes, *, directory: bool) -> int:
+        """Make what is missing of `path`, following links inside the root; return a descriptor of its end."""
+        trail = [os.dup(self.fd)]
+        names: list[bytes] = []
+        todo = [part for part in path.split(b"/") if part and part != b"."][::-1]
+        links = 0
+        try:
+            while todo:
+                name = todo.pop()
+                if name == b"..":
+                    if names:
+                        names.pop()
+                        os.close(trail.pop())
+                    continue
+                try:
+                    fd = os.open(name, _PATH_FLAGS | os.O_NOFOLLOW, dir_fd=trail[-1])
+                except FileNotFoundError:
+                    fd = self._create(trail[-1], names, name, directory=directory or bool(todo))
+                if stat.S_ISLNK(os.fstat(fd).st_mode):
+                    target = os.readlink(b"", dir_fd=fd)
+                    os.close(fd)
+                    links += 1
+                    if links > _MAX_LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), "/" + os.fsdecode(path))
+                    if target.startswith(b"/"):
+                        names.clear()
+                        while len(trail) > 1:
+                            os.close(trail.pop())
+                    todo.extend(part for part in reversed(target.split(b"/")) if part and part != b".")
+                    continue
+                trail.append(fd)
+                names.append(name)
+            return os.dup(trail[-1])
+        finally:
+            for fd in trail:
+                os.close(fd)
+
+    def _create(self, parent: int, names: list[bytes], name: bytes, *, directory: bool) -> int:
+        before = os.fstat(parent)
+        inherited = self._inherited(b"/".join(names)) if self._on_root(parent) else None
+        # A descriptor made with O_PATH cannot create; the name below it can.
+        if directory:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        else:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent))
+        if inherited is not None:
+            after = os.fstat(parent)
+            self.stubs.append((b"/".join([*names, name]), before.st_mtime_ns, after.st_mtime_ns, inherited))
+        return os.open(name, _PATH_FLAGS | os.O_NOFOLLOW, dir_fd=parent)
+
+    def _on_root(self, fd: int) -> bool:
+        """Whether it lies in the root filesystem itself: a point inside another mount is that mount's business."""
+        if not self._mount_id:
+            self._mount_id = _mount_id(self.fd)
+        return _mount_id(fd) == self._mount_id
+
+    def _inherited(self, parent: bytes) -> int:
+        """1 if the directory is still in a lower only, so that making something in it copies it up; else 0."""
+        if not self._upper or not parent:
+            return 0
+        return int(not os.path.lexists(self._upper + b"/" + parent))
+
+
+def _mount_id(fd: int) -> int:
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        for line in file:
+            if line.startswith(b"mnt_id:"):
+                return int(line[7:])
+    raise OSError(errno.ENOENT, "no mount id", f"/proc/self/fdinfo/{fd}")
+
+
+def pivot(root: Root) -> None:
+    """Make `root` the root of this mount namespace and let go of the host's.
+
+    pivot_root(2), "pivot_root(".", ".")": the old root is stacked on the new one and detached from there.
+    """
+    os.fchdir(root.fd)
+    syscalls.pivot_root(b".", b".")
+    syscalls.umount2(b".", syscalls.MNT_DETACH)
+    os.chdir("/")
+
+
+def mask(root: Root, paths: tuple[bytes, ...]) -> None:
+    """Hide `paths`: a file behind /dev/null, a directory behind an empty read-only tmpfs; missing ones are skipped."""
+    null = syscalls.open_tree(AT_FDCWD, b"/dev/null", recursive=False)
+    os.close(null)
+    for path in paths:
+        try:
+            target = root.open(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if stat.S_ISDIR(os.fstat(target).st_mode):
+            cover = new_filesystem(b"tmpfs", b"tmpfs", (b"size=0",), syscalls.MOUNT_ATTR_RDONLY)
+        else:
+            cover = syscalls.open_tree(AT_FDCWD, b"/dev/null", recursive=False)
+        syscalls.move_mount(cover, target, b"")
+        os.close(cover)
+        os.close(target)
+
+
+def make_read_only(root: Root, paths: tuple[bytes, ...]) -> None:
+    """Show `paths` read-only, with all that is mounted below; missing ones are skipped."""
+    for path in paths:
+        try:
+            target = root.open(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        tree = syscalls.open_tree(target, b"", recursive=True)
+        syscalls.mount_setattr(tree, recursive=True, set_=syscalls.MOUNT_ATTR_RDONLY)
+        syscalls.move_mount(tree, target, b"")
+        os.close(tree)
+        os.close(target)
+
+
+def remove_stubs(top: bytes, stubs: list[Stub]) -> None:
+    """Take away the mount points that are still empty in `top`, the upper or root directory, after the container ended.
+
+    Parents get their times back if nothing else happened in them, and directories that were copied up only to hold a
+    mount point go too: they are not the step's work.
+    """
+    for path, mtime, made, inherited in reversed(stubs):
+        parent, _, name = path.rpartition(b"/")
+        try:
+            directory = _open_beneath(top, parent)
+        except OSError:
+            continue
+        try:
+            _remove_stub(directory, name, mtime, made)
+        finally:
+            os.close(directory)
+        if inherited:
+            _drop_copied_up(top, parent)
+
+
+def _remove_stub(directory: int, name: bytes, mtime: int, made: int) -> None:
+    try:
+        entry = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    before = os.fstat(directory)
+    try:
+        if stat.S_ISDIR(entry.st_mode):
+            os.rmdir(name, dir_fd=directory)
+        elif stat.S_ISREG(entry.st_mode) and entry.st_size == 0:
+            os.unlink(name, dir_fd=directory)
+        else:
+            return
+    except OSError as error:
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}:
+            return
+        raise
+    restored = mtime if before.st_mtime_ns == made else before.st_mtime_ns
+    os.utime(directory, ns=(before.st_atime_ns, restored))
+
+
+def _open_beneath(top: bytes, path: bytes) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(top, flags)
+    for part in path.split(b"/"):
+        if part:
+            below = fd
+            try:
+                fd = os.open(part, flags, dir_fd=below)
+            finally:
+                os.close(below)
+    return fd
+
+
+def _drop_copied_up(top: bytes, path: bytes) -> None:
+    """Remove the directory `path` of an upper if it is empty: it was copied up for a mount point alone."""
+    parent, _, name = path.rpartition(b"/")
+    directory = _open_beneath(top, parent)
+    try:
+        before = os.fstat(directory)
+        os.rmdir(name, dir_fd=directory)
+        os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+    finally:
+        os.close(directory)
