@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from layerstore.reference import DEFAULT_REGISTRY
 from layerstore.registry.errors import AuthError
@@ -36,6 +36,14 @@ class Credentials:
     registry_token: str = field(default="", repr=False)
 
 
+class CredentialSource(Protocol):
+    """Where credentials come from; `AuthFiles` is one."""
+
+    def find(self, registry: str, repository: str = "") -> Credentials | None:
+        """Return the credentials for a repository of `registry`, None if there are none."""
+        ...
+
+
 class AuthFiles:
     """The files with credentials, most important first; they are read when first asked and may be missing.
 
@@ -50,8 +58,8 @@ class AuthFiles:
     def find(self, registry: str, repository: str = "") -> Credentials | None:
         """Return the credentials for a repository of `registry`, None if there are none.
 
-        In each file a helper of that registry is asked first, then the general helper, then the file itself, where an entry
-        for a namespace is preferred to one for the whole registry. Raises AuthError for what cannot be read or run.
+        In each file the registry's own helper is asked first, or else the general one, then the file itself, where an
+        entry for a namespace is preferred to one for the whole registry. AuthError for what cannot be read or run.
         """
         for path in self._paths:
             data = self._load(path)

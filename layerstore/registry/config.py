@@ -1,7 +1,7 @@
 """Where an image is really fetched from: mirrors, rewritten locations, insecure and blocked registries.
 
-Reads containers-registries.conf(5) version 2 and its drop-ins, containers-registries.conf.d(5). Short names are docker's
-business here (`debian` is docker.io/library/debian), so search registries and aliases are not looked at.
+Reads containers-registries.conf(5) version 2 and its drop-ins, containers-registries.conf.d(5). Short names mean what
+they mean to docker (`debian` is docker.io/library/debian), so search registries and aliases are not looked at.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class Registries:
 
     @classmethod
     def load(cls, path: Path | None, drop_ins: Path | None = None) -> Self:
-        """Read `path` and then the `*.conf` files of the directory `drop_ins`; a later table for a prefix replaces an earlier.
+        """Read `path`, then the `*.conf` files of the directory `drop_ins`; the last table for a prefix is taken.
 
-        `path` has to exist if it is given, `drop_ins` need not. Raises RegistryConfigError with the place of what is wrong.
+        `path` has to exist if it is given, `drop_ins` need not. RegistryConfigError says where what is wrong.
         """
         found: dict[str, _Namespace] = {}
         for file in ([] if path is None else [path]) + _drop_ins(drop_ins):
