@@ -6,8 +6,6 @@ Standard library only, and little of it: every import is paid when a launcher st
 
 from __future__ import annotations
 
-import _signal as signals
-import _socket as sockets
 import errno
 import marshal
 import os
@@ -17,14 +15,19 @@ from runner import caps, mounts, rootfs, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as signals
+    import socket as sockets
     from typing import Any, NoReturn
+else:  # what the modules above are made of, without the enums that take longer to load than all else here
+    import _signal as signals
+    import _socket as sockets
 
 _NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWCGROUP
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _TIOCSCTTY, _TIOCSWINSZ, _TIOCSPTLCK, _TIOCGPTPEER = 0x540E, 0x5414, 0x40045431, 0x5441
 
 
-class Failure(Exception):  # noqa: N818  (it is reported, not raised to anyone)
+class Failure(Exception):
     """A setup step that did not work out, without the kernel having refused it."""
 
 
@@ -51,7 +54,7 @@ class Channel:
 
     def send(self, *values: object, fd: int | None = None) -> None:
         """Tell the caller something, with a descriptor."""
-        data = marshal.dumps(values)
+        data = marshal.dumps(values)  # type: ignore[arg-type]  # the callers send plain values only
         rights = [] if fd is None else [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, fd.to_bytes(4, "little"))]
         self._sock.sendmsg([len(data).to_bytes(4, "little") + data], rights)
 
@@ -72,7 +75,8 @@ def become(channel_fd: int, stdio: tuple[int, int, int], netns: int | None, laun
         container.make(launcher)
     except OSError as error:
         path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-        channel.send("error", container.stage, error.errno or 0, path, "" if error.errno else str(error), container.stubs)
+        text = "" if error.errno else str(error)
+        channel.send("error", container.stage, error.errno or 0, path, text, container.stubs)
     except Failure as failure:
         channel.send("error", container.stage, 0, "", str(failure), container.stubs)
     except EOFError:
@@ -171,7 +175,9 @@ class Container:
         else:
             mounted = syscalls.open_tree(syscalls.AT_FDCWD, upper, recursive=plan["recursive"])
             syscalls.mount_setattr(mounted, recursive=plan["recursive"], set_=0, propagation=syscalls.MS_PRIVATE)
-        root = rootfs.Root(mounted, upper, upper if lowers else b"", cgroup_paths)
+        # An overlay is put over its work directory, so that upper stays to be seen; any place of the host would do.
+        place, changes = (work, upper) if lowers else (upper, b"")
+        root = rootfs.Root(mounted, place, changes, cgroup_paths)
         self.stubs = root.stubs
         for values in plan["mounts"]:
             mounts.from_wire(values).execute(root)
@@ -276,13 +282,13 @@ def _write(path: bytes, data: bytes) -> None:
 def _loopback_up() -> None:
     import fcntl  # noqa: PLC0415  (not needed with the host's network)
 
-    with sockets_open() as sock:
+    with _InetSocket() as sock:
         request = b"lo".ljust(16, b"\0") + bytes(24)
         flags = int.from_bytes(fcntl.ioctl(sock.fileno(), _SIOCGIFFLAGS, request)[16:18], "little") | _IFF_UP
         fcntl.ioctl(sock.fileno(), _SIOCSIFFLAGS, b"lo".ljust(16, b"\0") + flags.to_bytes(2, "little") + bytes(22))
 
 
-class sockets_open:  # noqa: N801  (reads as a function)
+class _InetSocket:
     """A datagram socket for ioctls."""
 
     def __enter__(self) -> sockets.socket:

@@ -6,7 +6,6 @@ thread: every container has sockets of its own, only the request for one is made
 
 from __future__ import annotations
 
-import array
 import marshal
 import os
 import select
@@ -20,7 +19,7 @@ from typing import Any, Self
 
 from runner import rootfs as rootfs_
 from runner import syscalls
-from runner.errors import LauncherError, SetupError, SpecError
+from runner.errors import LauncherError, SetupError
 from runner.plan import compile_plan
 from runner.spec import JoinNetwork, Overlay, Rootfs, Spec
 

@@ -13,8 +13,6 @@ if __name__ == "__main__":
     # -I leaves the script's directory out; what is appended cannot stand in for the standard library.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import _signal as signals
-import _socket as sockets
 import array
 import select
 
@@ -24,7 +22,12 @@ _FDS = 6  # at most, with one request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as signals
+    import socket as sockets
     from typing import NoReturn
+else:
+    import _signal as signals
+    import _socket as sockets
 
 
 class Launcher:
@@ -70,10 +73,12 @@ class Launcher:
     def _fork(self, fds: array.array[int], status: sockets.socket) -> None:
         # Only the next child is born into a new pid namespace; this process and its later children stay where they are.
         syscalls.unshare(syscalls.CLONE_NEWPID)
-        pid = os.fork()
-        if pid == 0:
-            child.become(fds[0], (fds[2], fds[3], fds[4]), fds[5] if len(fds) > 5 else None, self._self)
-        syscalls.setns(self._own_pids, syscalls.CLONE_NEWPID)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                child.become(fds[0], (fds[2], fds[3], fds[4]), fds[5] if len(fds) > 5 else None, self._self)
+        finally:
+            syscalls.setns(self._own_pids, syscalls.CLONE_NEWPID)
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (pid, status)
         self._poll.register(pidfd, select.POLLIN)

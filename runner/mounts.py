@@ -150,7 +150,7 @@ class DeviceNodes:
 
     def describe(self) -> str:
         """Return one line about it."""
-        names = [os.fsdecode(name) for name, *_ in (*self.nodes, *self.links)]
+        names = [os.fsdecode(entry[0]) for entry in (*self.nodes, *self.links)]
         return f"nodes /{os.fsdecode(self.destination)} {' '.join(names)}"
 
     def execute(self, root: Root) -> None:
@@ -246,7 +246,7 @@ def from_wire(values: tuple[object, ...]) -> MountOp:
     classes = {"Bind": Bind, "Filesystem": Filesystem, "DeviceNodes": DeviceNodes, "Cgroups": Cgroups}
     if kind != "DeviceNodes":
         fields[-1] = Attributes(*fields[-1])  # type: ignore[misc]
-    return classes[kind](*fields)  # type: ignore[index,no-any-return,operator]
+    return classes[kind](*fields)  # type: ignore[index,no-any-return]
 
 
 def new_filesystem(type_: bytes, source: bytes, options: tuple[bytes, ...], attributes: int) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import resource
 import stat
-from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
 from runner import caps, syscalls
@@ -151,7 +150,7 @@ def _options(mount: Mount) -> tuple[Attributes, list[str], bool]:
 
 def _device_nodes(spec: Spec) -> DeviceNodes:
     kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
-    nodes = []
+    nodes: list[tuple[bytes, int, int, int, int, int]] = []
     for device in spec.devices:
         parts = _parts(device.path)
         if parts[:1] != [b"dev"] or len(parts) < 2 or b".." in parts or device.type not in kinds:
@@ -159,7 +158,8 @@ def _device_nodes(spec: Spec) -> DeviceNodes:
         mode = kinds[device.type] | device.file_mode
         nodes.append((b"/".join(parts[1:]), mode, device.major, device.minor, device.uid, device.gid))
     given = {name for name, *_ in nodes}
-    nodes += [(name, stat.S_IFCHR | 0o666, *numbers, 0, 0) for name, *numbers in _STANDARD_NODES if name not in given]
+    character = stat.S_IFCHR | 0o666
+    nodes += [(name, character, major, minor, 0, 0) for name, major, minor in _STANDARD_NODES if name not in given]
     if spec.host_devices:
         nodes += _host_nodes({name for name, *_ in nodes})
     return DeviceNodes(b"dev", tuple(nodes), _STANDARD_LINKS)

@@ -19,8 +19,11 @@ _OVERLAY_OPTIONS = (b"redirect_dir=off", b"metacopy=off", b"index=off", b"xino=o
 _PATH_FLAGS = os.O_PATH | os.O_CLOEXEC
 _MAX_LINKS = 40
 
-# A point made for a mount: path below the root, and what its parent was before: (mtime_ns before, after) or None.
-Stub = tuple[bytes, int, int, int]
+# What tells whether a directory is as it was: mode, uid, gid, mtime_ns, extended attributes but the overlay's own.
+State = tuple[int, int, int, int, tuple[tuple[str, bytes], ...]]
+# A point made for a mount: its path below the root, its parent's mtime_ns before and after, and the directories that were
+# copied up for it, deepest first, as they were.
+Stub = tuple[bytes, int, int, tuple[tuple[bytes, State], ...]]
 
 
 def overlay(lowers: tuple[bytes, ...], upper: bytes, work: bytes, *, user_xattr: bool = False) -> int:
@@ -35,8 +38,8 @@ def overlay(lowers: tuple[bytes, ...], upper: bytes, work: bytes, *, user_xattr:
     if len(lowers) <= MAX_LOWERS:
         return _mount_overlay(lowers, options, upper, work)
     base = _mount_overlay(lowers[MAX_LOWERS - 1 :], options, b"", b"")
-    # The kernel looks lowers up by path: the detached mount needs a place in this namespace, and upper is one for free.
-    syscalls.move_mount(base, AT_FDCWD, work)
+    # A lower must be mounted in this namespace: over the undermost layer, which nothing needs by its path any more.
+    syscalls.move_mount(base, AT_FDCWD, lowers[-1])
     bottom = b"/proc/self/fd/%d" % base
     try:
         return _mount_overlay((*lowers[: MAX_LOWERS - 1], bottom), options, upper, work)
@@ -121,7 +124,7 @@ class Root:
                 try:
                     fd = os.open(name, _PATH_FLAGS | os.O_NOFOLLOW, dir_fd=trail[-1])
                 except FileNotFoundError:
-                    fd = self._create(trail[-1], names, name, directory=directory or bool(todo))
+                    fd = self._create(trail, names, name, directory=directory or bool(todo))
                 if stat.S_ISLNK(os.fstat(fd).st_mode):
                     target = os.readlink(b"", dir_fd=fd)
                     os.close(fd)
@@ -141,9 +144,10 @@ class Root:
             for fd in trail:
                 os.close(fd)
 
-    def _create(self, parent: int, names: list[bytes], name: bytes, *, directory: bool) -> int:
+    def _create(self, trail: list[int], names: list[bytes], name: bytes, *, directory: bool) -> int:
+        parent = trail[-1]
         before = os.fstat(parent)
-        inherited = self._inherited(b"/".join(names)) if self._on_root(parent) else None
+        inherited = self._inherited(trail, names) if self._on_root(parent) else None
         # A descriptor made with O_PATH cannot create; the name below it can.
         if directory:
             os.mkdir(name, 0o755, dir_fd=parent)
@@ -160,11 +164,24 @@ class Root:
             self._mount_id = _mount_id(self.fd)
         return _mount_id(fd) == self._mount_id
 
-    def _inherited(self, parent: bytes) -> int:
-        """1 if the directory is still in a lower only, so that making something in it copies it up; else 0."""
-        if not self._upper or not parent:
-            return 0
-        return int(not os.path.lexists(self._upper + b"/" + parent))
+    def _inherited(self, trail: list[int], names: list[bytes]) -> tuple[tuple[bytes, State], ...]:
+        """Return those directories of the trail that are still in a lower only: making something there copies them up."""
+        found: list[tuple[bytes, State]] = []
+        if self._upper:
+            for depth in range(len(names), 0, -1):
+                path = b"/".join(names[:depth])
+                if os.path.lexists(self._upper + b"/" + path):
+                    break
+                found.append((path, _state(trail[depth])))
+        return tuple(found)
+
+
+def _state(fd: int) -> State:
+    status = os.fstat(fd)
+    path = f"/proc/self/fd/{fd}"  # a descriptor made with O_PATH has no attributes of its own
+    names = [name for name in sorted(os.listxattr(path)) if not name.startswith(("trusted.overlay.", "user.overlay."))]
+    attributes = tuple((name, os.getxattr(path, name)) for name in names)
+    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, attributes
 
 
 def _mount_id(fd: int) -> int:
@@ -188,8 +205,6 @@ def pivot(root: Root) -> None:
 
 def mask(root: Root, paths: tuple[bytes, ...]) -> None:
     """Hide `paths`: a file behind /dev/null, a directory behind an empty read-only tmpfs; missing ones are skipped."""
-    null = syscalls.open_tree(AT_FDCWD, b"/dev/null", recursive=False)
-    os.close(null)
     for path in paths:
         try:
             target = root.open(path)
@@ -234,8 +249,8 @@ def remove_stubs(top: bytes, stubs: list[Stub]) -> None:
             _remove_stub(directory, name, mtime, made)
         finally:
             os.close(directory)
-        if inherited:
-            _drop_copied_up(top, parent)
+        for copied, state in inherited:
+            _drop_copied_up(top, copied, state)
 
 
 def _remove_stub(directory: int, name: bytes, mtime: int, made: int) -> None:
@@ -272,16 +287,20 @@ def _open_beneath(top: bytes, path: bytes) -> int:
     return fd
 
 
-def _drop_copied_up(top: bytes, path: bytes) -> None:
-    """Remove the directory `path` of an upper if it is empty: it was copied up for a mount point alone."""
+def _drop_copied_up(top: bytes, path: bytes, state: State) -> None:
+    """Remove the directory `path` of an upper if it is empty and as it is in the lower: it was copied up for nothing."""
     parent, _, name = path.rpartition(b"/")
     directory = _open_beneath(top, parent)
     try:
-        before = os.fstat(directory)
-        os.rmdir(name, dir_fd=directory)
-        os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
+        copied = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        unchanged = _state(copied) == state
+        os.close(copied)
+        if unchanged:
+            before = os.fstat(directory)
+            os.rmdir(name, dir_fd=directory)
+            os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
     except OSError as error:
-        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
             raise
     finally:
         os.close(directory)
