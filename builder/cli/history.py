@@ -1,0 +1,94 @@
+"""`pybuild history`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from builder.cli.context import Settings
+from builder.cli.lookup import find_image
+from builder.cli.table import age, echo_json_lines, echo_table, short_id
+from builder.progress.words import size
+
+if TYPE_CHECKING:
+    from layerstore import Store
+    from layerstore.images import Image
+
+MISSING = "<missing>"
+_WIDTH = 45
+
+
+class _Step(NamedTuple):
+    id: str
+    created: str
+    created_by: str
+    size: int
+    comment: str
+
+
+@click.command("history")
+@click.argument("name", metavar="IMAGE")
+@click.option("--no-trunc", is_flag=True, help="Show whole IDs and commands.")
+@click.option("-q", "--quiet", is_flag=True, help="Show image IDs only.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Form of the list.")
+@click.pass_obj
+def command(settings: Settings, *, name: str, no_trunc: bool, quiet: bool, form: str) -> None:
+    """Show how an image was made, newest step first.
+
+    Only the image itself has an ID: the steps between it and its base are not images, which `<missing>` says.
+    """
+    with settings.open_store() as store:
+        steps = _steps(store, find_image(store, name).image)
+    now = settings.clock()
+    shown = [
+        {
+            "ID": step.id if no_trunc or step.id == MISSING else short_id(step.id),
+            "CreatedAt": step.created,
+            "CreatedSince": age(step.created, now),
+            "CreatedBy": step.created_by if no_trunc else _shortened(step.created_by),
+            "Size": size(step.size),
+            "Comment": step.comment,
+        }
+        for step in steps
+    ]
+    if quiet:
+        for row in shown:
+            click.echo(row["ID"])
+    elif form == "json":
+        echo_json_lines(shown)
+    else:
+        columns = ("ID", "CreatedSince", "CreatedBy", "Size", "Comment")
+        echo_table(
+            ("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"),
+            ([row[column] for column in columns] for row in shown),
+        )
+
+
+def _steps(store: Store, image: Image) -> list[_Step]:
+    """Return the history, newest first; an image without one has a step per layer."""
+    config = json.loads(image.config)
+    history: list[dict[str, Any]] = config.get("history") or [{} for _ in image.layers]
+    layers = iter(image.layers)
+    steps: list[_Step] = []
+    for entry in history:
+        diff_id = None if entry.get("empty_layer") else next(layers, None)
+        layer = store.layers.find(diff_id) if diff_id is not None else None
+        steps.append(
+            _Step(
+                MISSING,
+                entry.get("created", ""),
+                " ".join(entry.get("created_by", "").split()),
+                layer.size if layer is not None else 0,
+                entry.get("comment", ""),
+            )
+        )
+    steps.reverse()
+    if steps:
+        steps[0] = steps[0]._replace(id=image.id)
+    return steps
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
