@@ -29,6 +29,8 @@ from typing import Any, ClassVar
 
 from runner.errors import RunnerError
 from runner.names import random_names
+from runner.trees import remove_tree
+from runner.volumes import Volumes
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 _ID = re.compile(r"[0-9a-f]{1,64}\Z")
@@ -67,8 +69,8 @@ class Config:
 
     `id` is 64 hex digits. `created` is in seconds since the epoch. `image` is the reference as asked for, `image_id`
     what it stood for, `layers` its diff IDs (they must stay in the store). `command` is for display. `volumes` are
-    the names of its anonymous volumes. `stop_timeout` is in seconds. `network` is none, host or bridge;
-    `bridge_state` is where the bridge's addresses are recorded.
+    the names of the volumes it uses, `anonymous` of those that were made for it alone. `stop_timeout` is in seconds.
+    `network` is none, host or bridge; `bridge_state` is where the bridge's addresses are recorded.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Config:
     command: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     volumes: tuple[str, ...] = ()
+    anonymous: tuple[str, ...] = ()
     terminal: bool = False
     detached: bool = False
     auto_remove: bool = False
@@ -254,11 +257,12 @@ class Container:
 
 
 class Containers:
-    """The containers below one directory, and the anonymous and named volumes beside it."""
+    """The containers below one directory, and the volumes in the directory `volumes` beside it."""
 
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
         """Take `root`, the directory they are in, made with the first one; `clock` returns seconds since the epoch."""
         self.root = root
+        self.volumes = Volumes(root.parent / "volumes")
         self._clock = clock
 
     def create(self, config: Config) -> Container:
@@ -333,6 +337,12 @@ class Containers:
             if container.lock is not None:
                 self._remove_locked(container)
 
+    def remove_volumes(self, config: Config) -> None:
+        """Take away the anonymous volumes of a container that is gone, but for those that another one uses."""
+        if config.anonymous:
+            used = {name for container in self._scan() for name in container.config.volumes}
+            self.volumes.remove(name for name in config.anonymous if name not in used)
+
     def kill(self, container: Container) -> None:
         """End a container at once and return when that is recorded; RunnerError if it does not go."""
         container.signal(signal.SIGKILL)
@@ -363,6 +373,7 @@ class Containers:
                 container.failed(_KILLED, "the process that was starting it was killed")
         if container.config.auto_remove and _read_config(container.path) is not None:
             self._remove_locked(container)
+            self.remove_volumes(container.config)
 
     def _reap(self, container: Container) -> None:
         """End what a dead supervisor left: the process dies with it as a rule, its resources do not."""
@@ -464,23 +475,6 @@ def release_resources(config: Config) -> None:
         from runner.network import Bridge  # noqa: PLC0415 - pyroute2 is slow to import
 
         Bridge(Path(config.bridge_state)).release(config.id)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory with all in it, without following symbolic links; one that is not there is fine."""
-    try:
-        with os.scandir(path) as entries:
-            children = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    except FileNotFoundError:
-        return
-    for name, is_dir in children:
-        if is_dir:
-            remove_tree(path / name)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path / name)
-    with contextlib.suppress(FileNotFoundError):
-        os.rmdir(path)
 
 
 def _read_config(path: Path) -> Config | None:
