@@ -60,10 +60,9 @@ def command(settings: Settings, *, name: str, no_trunc: bool, quiet: bool, form:
         echo_json_lines(shown)
     else:
         columns = ("ID", "CreatedSince", "CreatedBy", "Size", "Comment")
-        echo_table(
-            ("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"),
-            ([row[column] for column in columns] for row in shown),
-        )
+        # A heredoc spans lines, a row of a table cannot.
+        rows = ([" ".join(row[column].split()) for column in columns] for row in shown)
+        echo_table(("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"), rows)
 
 
 def _steps(store: Store, image: Image) -> list[_Step]:
