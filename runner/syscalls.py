@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 # Values from the kernel's uapi headers (linux/mount.h, sched.h, prctl.h, seccomp.h, fcntl.h, openat2.h, capability.h).
 AT_EMPTY_PATH = 0x1000
@@ -78,7 +79,9 @@ _SYS_MOUNT_SETATTR = 442
 _SYS_MOVE_MOUNT = 429
 _SYS_OPENAT2 = 437
 _SYS_OPEN_TREE = 428
-_SYS_PIVOT_ROOT, _SYS_SECCOMP = {"x86_64": (155, 317), "aarch64": (41, 277)}.get(os.uname().machine, (-1, -1))
+_SYS_BPF, _SYS_PIVOT_ROOT, _SYS_SECCOMP = {"x86_64": (321, 155, 317), "aarch64": (280, 41, 277)}.get(
+    os.uname().machine, (-1, -1, -1)
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -113,6 +116,17 @@ class _CapData(ctypes.Structure):
 
 class _SockFprog(ctypes.Structure):
     _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def bpf(command: int, attributes: bytes, *pointers: bytes) -> int:
+    """Call bpf(2); the addresses of `pointers` follow `attributes` in its union. Returns a descriptor or 0."""
+    buffers = [ctypes.create_string_buffer(data, len(data)) for data in pointers]
+    addresses = b"".join(ctypes.addressof(buffer).to_bytes(8, sys.byteorder) for buffer in buffers)
+    union = ctypes.create_string_buffer((attributes + addresses).ljust(128, b"\0"), 128)
+    result: int = _syscall(_SYS_BPF, ctypes.c_int(command), union, ctypes.c_uint(128))
+    if result < 0:
+        _raise("bpf")
+    return result
 
 
 def capget() -> tuple[int, int, int]:
