@@ -188,7 +188,15 @@ class Launcher:
             os.waitpid(self.pid, 0)
 
     def _program(self, spec: Spec) -> bytes:
-        return b""
+        """Return the compiled filter, made once per profile and set of capabilities."""
+        if spec.seccomp is None:
+            return b""
+        key = spec.seccomp.profile, spec.process.capabilities
+        if key not in self._programs:
+            from runner import seccomp  # noqa: PLC0415  (loaded while the fresh launcher loads its own modules)
+
+            self._programs[key] = seccomp.compile_filter(seccomp.load(*key))
+        return self._programs[key]
 
     def _request(self, spec: Spec, channel: socket.socket, stdio: tuple[int, int, int]) -> Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
