@@ -35,6 +35,12 @@ from grammar.ast import (
 )
 from grammar.diagnostics import Diagnostic, Position, Severity, Span
 from grammar.errors import ExpandError, GrammarError, LocatedGrammarError, MountError, ParseError, ResolveError
+from grammar.expand import Expansion, expand, expand_heredoc, expand_words
+from grammar.format import format_ast, format_instruction
+from grammar.mount import Mount, parse_mount
+from grammar.node import Node
+from grammar.parse import parse, parse_instruction, parse_nodes
+from grammar.resolve import Dockerfile, Stage, resolve
 
 __all__ = [
     "Add",
@@ -45,10 +51,12 @@ __all__ = [
     "Comment",
     "Copy",
     "Diagnostic",
+    "Dockerfile",
     "Entrypoint",
     "Env",
     "ExecForm",
     "ExpandError",
+    "Expansion",
     "Expose",
     "Flag",
     "From",
@@ -59,7 +67,9 @@ __all__ = [
     "Label",
     "LocatedGrammarError",
     "Maintainer",
+    "Mount",
     "MountError",
+    "Node",
     "Onbuild",
     "Pair",
     "ParseError",
@@ -70,10 +80,21 @@ __all__ = [
     "Shell",
     "ShellForm",
     "Span",
+    "Stage",
     "Statement",
     "Stopsignal",
     "User",
     "Volume",
     "Word",
     "Workdir",
+    "expand",
+    "expand_heredoc",
+    "expand_words",
+    "format_ast",
+    "format_instruction",
+    "parse",
+    "parse_instruction",
+    "parse_mount",
+    "parse_nodes",
+    "resolve",
 ]

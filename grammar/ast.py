@@ -7,21 +7,19 @@ Words are unexpanded and keep their quotes. Two trees are equal when they say th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from grammar.diagnostics import Span
+from grammar.record import Record, field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Word:
+class Word(Record):
     """One argument as written: unexpanded, quotes and escapes kept (in a flag's value they are already removed)."""
 
     text: str
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flag:
+class Flag(Record):
     """A `--name[=value]` after a keyword; `value` has quotes and escapes removed, `text` is the flag as written."""
 
     name: str
@@ -30,12 +28,11 @@ class Flag:
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heredoc:
-    """The body of a `<<NAME`: `content` with its newlines, tabs already taken away where `chomp`.
+class Heredoc(Record):
+    """A `<<NAME` and its body; `content` is the body as written, newlines and leading tabs kept.
 
-    `expand` is False where the name was quoted. `fd` is the number before `<<`, if any; `text` the opening word
-    as written.
+    `expand` is False where the name was quoted, `chomp` True after `<<-` (see `body`). `fd` is the number before `<<`,
+    if any; `text` is the opening word as written.
     """
 
     name: str
@@ -46,52 +43,53 @@ class Heredoc:
     text: str
     span: Span = field(compare=False)
 
+    @property
+    def body(self) -> str:
+        """The content without the leading tabs that `<<-` takes away."""
+        if not self.chomp:
+            return self.content
+        return "".join(line.lstrip("\t") for line in self.content.splitlines(keepends=True))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShellForm:
+
+class ShellForm(Record):
     """A command as text for the shell; continuation lines are joined."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecForm:
+class ExecForm(Record):
     """A command as a list of arguments, from a JSON list."""
 
     args: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class Pair(Record):
     """A `key=value` of ENV or LABEL; both are expanded later, quotes kept."""
 
     key: Word
     value: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArgPair:
+class ArgPair(Record):
     """A `name` or `name=default` of ARG; `value` is None where there is no `=`."""
 
     name: Word
     value: Word | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comment:
+class Comment(Record):
     """A comment line outside the directives; `text` is what follows the `#`, trimmed."""
 
     text: str
     span: Span = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class Statement(Record):
     """What every instruction has.
 
     `keyword` is in lower case. `span` reaches from the keyword to the end of the last line, continuations and heredocs
-    included; `original` is the source text of these lines. `comments` are the comment lines directly above, without
-    their `#`.
+    included; `original` is the logical line: continuations joined, comments and heredoc bodies left out. `comments` are
+    the comment lines above, without their `#`.
     """
 
     keyword: str
@@ -101,7 +99,6 @@ class Statement:
     comments: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class From(Statement):
     """FROM: starts a stage."""
 
@@ -110,14 +107,12 @@ class From(Statement):
     name: Word | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Arg(Statement):
     """ARG: declares build arguments."""
 
     pairs: tuple[ArgPair, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Env(Statement):
     """ENV; `legacy` where it was written `ENV key value`."""
 
@@ -125,7 +120,6 @@ class Env(Statement):
     legacy: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Label(Statement):
     """LABEL; `legacy` where it was written `LABEL key value`."""
 
@@ -133,7 +127,6 @@ class Label(Statement):
     legacy: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Statement):
     """RUN; `mounts` are the values of `--mount`, each understood by `parse_mount`."""
 
@@ -145,9 +138,8 @@ class Run(Statement):
     devices: tuple[Word, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Copy(Statement):
-    """COPY; a source that is a heredoc stands in `heredocs` and as its opening word in `sources`."""
+    """COPY; `sources` are paths only, sources written as heredocs stand in `heredocs`."""
 
     sources: tuple[Word, ...]
     destination: Word
@@ -161,9 +153,8 @@ class Copy(Statement):
     excludes: tuple[Word, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Add(Statement):
-    """ADD; a source that is a heredoc stands in `heredocs` and as its opening word in `sources`."""
+    """ADD; `sources` are paths only, sources written as heredocs stand in `heredocs`."""
 
     sources: tuple[Word, ...]
     destination: Word
@@ -178,28 +169,24 @@ class Add(Statement):
     excludes: tuple[Word, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Cmd(Statement):
     """CMD."""
 
     command: ShellForm | ExecForm
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Entrypoint(Statement):
     """ENTRYPOINT."""
 
     command: ShellForm | ExecForm
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Shell(Statement):
     """SHELL: the program and arguments that shell forms are handed to."""
 
     args: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Healthcheck(Statement):
     """HEALTHCHECK; `test` is None for NONE. Times are nanoseconds, None where not given."""
 
@@ -211,21 +198,18 @@ class Healthcheck(Statement):
     retries: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Workdir(Statement):
     """WORKDIR."""
 
     path: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class User(Statement):
     """USER: `name[:group]`."""
 
     name: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Volume(Statement):
     """VOLUME."""
 
@@ -233,21 +217,18 @@ class Volume(Statement):
     json_form: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Expose(Statement):
     """EXPOSE; a word may expand to several ports."""
 
     ports: tuple[Word, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopsignal(Statement):
     """STOPSIGNAL."""
 
     signal: Word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Onbuild(Statement):
     """ONBUILD; `text` is the trigger as it is stored in an image config, heredoc bodies included."""
 
@@ -255,7 +236,6 @@ class Onbuild(Statement):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Maintainer(Statement):
     """MAINTAINER."""
 
@@ -284,8 +264,7 @@ Instruction = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ast:
+class Ast(Record):
     """A whole file: its directives (lower-case key to value), instructions and comments, in the order of the file."""
 
     directives: Mapping[str, str]

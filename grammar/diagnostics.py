@@ -5,9 +5,10 @@ Knows nothing of the language; the builder uses the same types for its own locat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
+
+from grammar.record import Record
 
 _TAB_WIDTH = 4
 _FRAME_WIDTH = 160
@@ -42,8 +43,7 @@ class Severity(Enum):
     WARNING = "warning"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnostic:
+class Diagnostic(Record):
     """One thing to tell the user about one place.
 
     `code` is a stable lower-case word with hyphens; `message` one line without a period; `hint` the next action, may be

@@ -1,0 +1,29 @@
+"""Durations as Go writes them: `1h30m`, `1.5s`, `100ms`."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
+_LARGEST = 2**63 - 1
+
+
+def parse_duration(text: str) -> int:
+    """Return the nanoseconds that a duration stands for; ValueError with the reference's words where it is none."""
+    rest = text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
+    if rest == "0":
+        return 0
+    total = 0
+    at = 0
+    while at < len(rest):
+        match = _PART.match(rest, at)
+        if match is None or not (match[1] or match[2]):
+            break
+        unit = _UNITS[match[3]]
+        fraction = match[2] or ""
+        total += int(match[1] or "0") * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+        at = match.end()
+    if at < len(rest) or not rest or total > _LARGEST:
+        raise ValueError(f'time: invalid duration "{text}"')
+    return -total if text.startswith("-") else total

@@ -1,0 +1,172 @@
+"""Prints a syntax tree back to source; parsing the result gives an equal tree.
+
+Every instruction becomes one logical line; comments, heredocs and single empty lines between instructions are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from grammar.ast import (
+    Add,
+    Arg,
+    Ast,
+    Cmd,
+    Comment,
+    Copy,
+    Entrypoint,
+    Env,
+    ExecForm,
+    Expose,
+    From,
+    Healthcheck,
+    Heredoc,
+    Instruction,
+    Label,
+    Maintainer,
+    Onbuild,
+    Run,
+    Shell,
+    ShellForm,
+    Stopsignal,
+    User,
+    Volume,
+    Word,
+    Workdir,
+)
+
+_JSON_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
+
+
+def format_ast(ast: Ast) -> str:
+    """Return the source of a tree, with a newline at its end."""
+    lines = [f"# {key}={value}" for key, value in ast.directives.items()]
+    comments = list(ast.comments)
+    # A comment that reads like a directive is none behind an empty line.
+    last = len(lines) if lines and (comments or ast.instructions) else 0
+    if lines and comments:
+        lines.append("")
+        last = 0
+    for instruction in ast.instructions:
+        above = _take(comments, instruction.span.start.line)
+        inside = _take(comments, instruction.span.end.line)
+        for comment in above:
+            _gap(lines, last, comment.span.start.line)
+            lines.append(_comment(comment))
+            last = comment.span.end.line
+        _gap(lines, last, instruction.span.start.line)
+        lines.append(_with_comments(instruction, inside, ast.escape))
+        last = instruction.span.end.line
+    for comment in comments:
+        _gap(lines, last, comment.span.start.line)
+        lines.append(_comment(comment))
+        last = comment.span.end.line
+    return "\n".join(lines) + "\n"
+
+
+def format_instruction(instruction: Instruction) -> str:
+    """Return the source of one instruction without its comments; heredoc bodies follow on lines of their own."""
+    keyword, rest, heredocs = _parts(instruction)
+    return f"{keyword} {rest}".rstrip(" ") + _bodies(heredocs)
+
+
+def _take(comments: list[Comment], line: int) -> list[Comment]:
+    """Remove and return the comments above a line."""
+    count = next((i for i, comment in enumerate(comments) if comment.span.start.line >= line), len(comments))
+    taken = comments[:count]
+    del comments[:count]
+    return taken
+
+
+def _gap(lines: list[str], last: int, line: int) -> None:
+    if last and line > last + 1:
+        lines.append("")
+
+
+def _comment(comment: Comment) -> str:
+    return f"# {comment.text}".rstrip(" ")
+
+
+def _with_comments(instruction: Instruction, inside: list[Comment], escape: str) -> str:
+    """The instruction with the comments of its continued lines behind its keyword, where they still are inside it."""
+    if not inside:
+        return format_instruction(instruction)
+    keyword, rest, heredocs = _parts(instruction)
+    head = f"{keyword} {escape}\n"
+    return head + "".join(f"{_comment(comment)}\n" for comment in inside) + rest + _bodies(heredocs)
+
+
+def _bodies(heredocs: tuple[Heredoc, ...]) -> str:
+    return "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in heredocs)
+
+
+def _parts(instruction: Instruction) -> tuple[str, str, tuple[Heredoc, ...]]:
+    """Keyword, the rest of the logical line, and the heredocs of an instruction."""
+    keyword = instruction.keyword.upper()
+    if isinstance(instruction, Onbuild):
+        inner, rest, heredocs = _parts(instruction.trigger)
+        return keyword, f"{inner} {rest}", heredocs
+    rest, heredocs = _arguments(instruction)
+    if rest.startswith("--"):
+        rest = f"-- {rest}"
+    return keyword, " ".join([*(flag.text for flag in instruction.flags), rest]).rstrip(" "), heredocs
+
+
+def _arguments(instruction: Instruction) -> tuple[str, tuple[Heredoc, ...]]:
+    heredocs: tuple[Heredoc, ...] = ()
+    match instruction:
+        case From(image=image, name=name):
+            rest = f"{image.text} AS {name.text}" if name else image.text
+        case Arg(pairs=declared):
+            rest = " ".join(p.name.text if p.value is None else f"{p.name.text}={p.value.text}" for p in declared)
+        case Env(pairs=pairs, legacy=legacy) | Label(pairs=pairs, legacy=legacy):
+            rest = " ".join(f"{pair.key.text}{' ' if legacy else '='}{pair.value.text}" for pair in pairs)
+        case Run(command=command, heredocs=heredocs):
+            rest = _command(command)
+        case Copy(heredocs=heredocs) | Add(heredocs=heredocs):
+            rest = _sources(instruction)
+        case Cmd(command=command) | Entrypoint(command=command):
+            rest = _command(command)
+        case Shell(args=args):
+            rest = _json(args)
+        case Healthcheck(test=test):
+            rest = "NONE" if test is None else f"CMD {_command(test)}"
+        case Workdir(path=word) | User(name=word) | Stopsignal(signal=word):
+            rest = word.text
+        case Volume(paths=words, json_form=json_form):
+            rest = _words(words, json_form=json_form)
+        case Expose(ports=words):
+            rest = _words(words, json_form=False)
+        case Maintainer(name=author):
+            rest = author
+        case Onbuild(trigger=trigger):
+            return _arguments(trigger)
+        case _:
+            assert_never(instruction)
+    return rest, heredocs
+
+
+def _sources(instruction: Copy | Add) -> str:
+    if instruction.json_form:
+        return _words((*instruction.sources, instruction.destination), json_form=True)
+    openings = [heredoc.text for heredoc in instruction.heredocs]
+    return " ".join([*(word.text for word in instruction.sources), *openings, instruction.destination.text])
+
+
+def _command(command: ShellForm | ExecForm) -> str:
+    return command.text if isinstance(command, ShellForm) else _json(command.args)
+
+
+def _words(words: Iterable[Word], *, json_form: bool) -> str:
+    texts = [word.text for word in words]
+    return _json(texts) if json_form else " ".join(texts)
+
+
+def _json(texts: Iterable[str]) -> str:
+    return f"[{', '.join(_json_string(text) for text in texts)}]"
+
+
+def _json_string(text: str) -> str:
+    escaped = (_JSON_ESCAPES.get(c) or (c if c >= " " else f"\\u{ord(c):04x}") for c in text)
+    return f'"{"".join(escaped)}"'

@@ -1,0 +1,90 @@
+"""From bytes to a syntax tree; every fault of the file is told, not only the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from grammar.ast import Ast, Instruction
+from grammar.diagnostics import Diagnostic
+from grammar.errors import ParseError
+from grammar.node import Fault, Node, read
+from grammar.source import Source
+from grammar.transform import transform
+
+
+def parse(data: bytes, *, name: str = "Dockerfile") -> Ast:
+    """Return the syntax tree of a Dockerfile; ParseError with located diagnostics. `name` is what errors call it."""
+    source = Source(data, name=name)
+    faults: list[Diagnostic] = []
+    instructions: list[Instruction] = []
+    for node in _nodes(source, faults):
+        try:
+            instructions.append(transform(node))
+        except Fault as fault:
+            faults.append(_diagnostic(fault))
+    if faults:
+        raise ParseError(tuple(faults), source=source.text, name=name)
+    return Ast(
+        directives=source.directives,
+        instructions=tuple(instructions),
+        comments=tuple(source.comments),
+        escape=source.escape,
+        source=source.text,
+        name=name,
+    )
+
+
+def parse_nodes(data: bytes, *, name: str = "Dockerfile") -> tuple[dict[str, str], list[Node]]:
+    """Return directives and nodes: what the grammar alone sees, flags and argument counts unchecked; ParseError."""
+    source = Source(data, name=name)
+    faults: list[Diagnostic] = []
+    nodes = list(_nodes(source, faults))
+    if faults:
+        raise ParseError(tuple(faults), source=source.text, name=name)
+    return source.directives, nodes
+
+
+def parse_instruction(text: str, *, escape: str = "\\") -> Instruction:
+    """Return the one instruction of a text, such as an ONBUILD trigger of an image config; ParseError."""
+    source = Source(text.encode("utf-8", "surrogateescape"), name="ONBUILD", escape=escape, directives=False)
+    faults: list[Diagnostic] = []
+    nodes = list(_nodes(source, faults))
+    if not faults and len(nodes) == 1:
+        try:
+            return transform(nodes[0])
+        except Fault as fault:
+            faults.append(_diagnostic(fault))
+    if not faults:
+        span = source.line_span(nodes[1].line.first, nodes[1].line.last)
+        raise source.fail("trigger", "a trigger has to be a single instruction", span, "use one ONBUILD for each")
+    raise ParseError(tuple(faults), source=source.text, name=source.name)
+
+
+def _nodes(source: Source, faults: list[Diagnostic]) -> Iterator[Node]:
+    """Yield the instructions that have a shape, and collect the faults of the others."""
+    found = False
+    try:
+        for line in source.lines():
+            found = True
+            try:
+                yield read(line, source)
+            except Fault as fault:
+                faults.append(_diagnostic(fault))
+    except ParseError as error:
+        # What follows an unterminated heredoc is its body; directives that contradict each other leave nothing to read.
+        faults += error.diagnostics
+        return
+    if not found:
+        raise _empty(source)
+
+
+def _empty(source: Source) -> ParseError:
+    count = source.line_count
+    if not source.text:
+        return source.fail("empty-file", "the Dockerfile cannot be empty", None, "start it with FROM image")
+    span = source.line_span(count, count)
+    return source.fail("no-instructions", "file with no instructions", span, "start it with FROM image")
+
+
+def _diagnostic(fault: Fault) -> Diagnostic:
+    return Diagnostic(code=fault.code, message=fault.message, span=fault.span, hint=fault.hint)

@@ -1,0 +1,223 @@
+"""From a syntax tree to what it means: stages with their names, and references between them that hold.
+
+Checks what needs neither values of variables nor base images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from grammar.ast import Arg, Ast, Copy, From, Instruction, Onbuild, Run, Word
+from grammar.diagnostics import Diagnostic, Severity, Span
+from grammar.errors import MountError, ResolveError
+from grammar.mount import parse_mount
+from grammar.record import Record
+from grammar.text import quote
+
+
+class Stage(Record):
+    """One FROM and the instructions below it; `name` is in lower case, `description` from the comment `# name …`."""
+
+    index: int
+    name: str | None
+    from_: From
+    instructions: tuple[Instruction, ...]
+    span: Span
+    description: str
+
+
+class Dockerfile(Record):
+    """A whole file: its stages in order, and the ARGs above the first of them."""
+
+    stages: tuple[Stage, ...]
+    global_args: tuple[Arg, ...]
+    ast: Ast
+
+    def stage(self, reference: str) -> Stage | None:
+        """Return the stage that `COPY --from=` or `--target` means by a name; of equal names the last one counts."""
+        name = reference.lower()
+        return next((stage for stage in reversed(self.stages) if stage.name == name), None)
+
+
+def resolve(ast: Ast) -> Dockerfile:
+    """Return the stages of a file; ResolveError tells everything that does not fit together."""
+    faults: list[Diagnostic] = []
+    global_args, stages = _stages(ast, faults)
+    if not stages and not faults:
+        faults.append(
+            Diagnostic(
+                code="no-stages",
+                message="dockerfile contains no stages to build",
+                span=None,
+                hint="add FROM image below the ARGs",
+            )
+        )
+    dockerfile = Dockerfile(stages=tuple(stages), global_args=tuple(global_args), ast=ast)
+    _check_references(dockerfile, faults)
+    if faults:
+        faults.sort(key=lambda fault: fault.span.start if fault.span else (0, 0))
+        raise ResolveError(tuple(faults), source=ast.source, name=ast.name)
+    return dockerfile
+
+
+def _stages(ast: Ast, faults: list[Diagnostic]) -> tuple[list[Arg], list[Stage]]:
+    global_args: list[Arg] = []
+    groups: list[tuple[From, list[Instruction]]] = []
+    for instruction in ast.instructions:
+        if isinstance(instruction, From):
+            groups.append((instruction, []))
+        elif groups:
+            groups[-1][1].append(instruction)
+        elif isinstance(instruction, Arg):
+            global_args.append(instruction)
+        else:
+            _fault(
+                faults,
+                "before-from",
+                "no build stage in current context",
+                instruction.span,
+                f"move {instruction.keyword.upper()} below a FROM; only ARG may stand above it",
+            )
+    return global_args, [_stage(index, *group) for index, group in enumerate(groups)]
+
+
+def _stage(index: int, from_: From, instructions: list[Instruction]) -> Stage:
+    name = from_.name.text.lower() if from_.name else None
+    return Stage(
+        index=index,
+        name=name,
+        from_=from_,
+        instructions=tuple(instructions),
+        span=Span(from_.span.start, (instructions[-1] if instructions else from_).span.end),
+        description=describe(from_.comments, name) if name else "",
+    )
+
+
+def describe(comments: tuple[str, ...], name: str) -> str:
+    """Return what the comments above an instruction say about a name: the line that starts with it."""
+    return next((text[len(name) + 1 :] for text in comments if text.startswith(f"{name} ")), "")
+
+
+def _fault(faults: list[Diagnostic], code: str, message: str, span: Span, hint: str) -> None:
+    faults.append(Diagnostic(severity=Severity.ERROR, code=code, message=message, span=span, hint=hint))
+
+
+class _Reference(Record):
+    """A place in a stage that names another: in COPY --from, or in a mount with its target."""
+
+    word: Word
+    name: str
+    to: Stage | None
+    index: int | None
+    target: str | None
+
+
+def _check_references(dockerfile: Dockerfile, faults: list[Diagnostic]) -> None:
+    needs = {stage.index: list(_references(dockerfile, stage, faults)) for stage in dockerfile.stages}
+    for stage in dockerfile.stages:
+        for reference in needs[stage.index]:
+            if reference.to is not None and reference.to.index >= stage.index:
+                _too_early(dockerfile, stage, reference, needs, faults)
+
+
+def _references(dockerfile: Dockerfile, stage: Stage, faults: list[Diagnostic]) -> Iterator[_Reference]:
+    for instruction in stage.instructions:
+        # The references of a trigger are resolved where it runs.
+        if isinstance(instruction, Onbuild):
+            continue
+        if isinstance(instruction, Copy):
+            _check_urls(instruction, faults)
+            if instruction.from_ is not None:
+                yield from _copy_reference(dockerfile, instruction.from_, faults)
+        elif isinstance(instruction, Run):
+            for word in instruction.mounts:
+                yield from _mount_reference(dockerfile, word)
+
+
+def _check_urls(copy: Copy, faults: list[Diagnostic]) -> None:
+    for source in copy.sources:
+        if source.text.startswith(("http://", "https://")):
+            message = "source can't be a URL for COPY"
+            _fault(faults, "copy-url", message, source.span, "ADD downloads from URLs")
+
+
+def _copy_reference(dockerfile: Dockerfile, word: Word, faults: list[Diagnostic]) -> Iterator[_Reference]:
+    name = word.text
+    if "$" in name[:-1]:
+        _fault(
+            faults,
+            "copy-from-variable",
+            "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope "
+            "as a workaround",
+            word.span,
+            f"add a stage `FROM {name} AS alias` and write --from=alias",
+        )
+        return
+    digits = name[1:] if name[:1] in ("+", "-") else name
+    if not (digits.isascii() and digits.isdecimal()):
+        yield _Reference(word=word, name=name, to=dockerfile.stage(name), index=None, target=None)
+        return
+    index = int(name) if len(name) < 10 else -1
+    if not 0 <= index < len(dockerfile.stages):
+        count = len(dockerfile.stages)
+        hint = f"the stages are 0 to {count - 1}" if count > 1 else "the only stage is 0"
+        _fault(faults, "stage-index", f"invalid stage index {name}", word.span, hint)
+        return
+    yield _Reference(word=word, name=name, to=dockerfile.stages[index], index=index, target=None)
+
+
+def _mount_reference(dockerfile: Dockerfile, word: Word) -> Iterator[_Reference]:
+    try:
+        mount = parse_mount(word.text)
+    except MountError:
+        return  # parse has refused it; a tree made by hand is told so when it is built
+    if mount.from_ and mount.type != "tmpfs":
+        to = dockerfile.stage(mount.from_)
+        yield _Reference(word=word, name=mount.from_, to=to, index=None, target=mount.target or "")
+
+
+def _too_early(
+    dockerfile: Dockerfile,
+    stage: Stage,
+    reference: _Reference,
+    needs: dict[int, list[_Reference]],
+    faults: list[Diagnostic],
+) -> None:
+    """Tell of a reference to the stage itself or to a later one."""
+    assert reference.to is not None
+    here = stage.name or str(stage.index)
+    chain = _path(dockerfile, reference.to, stage, needs, frozenset())
+    if chain:
+        steps = " -> ".join([here, *(s.name or str(s.index) for s in chain)])
+        message = f"circular dependency detected on stage: {here}"
+        hint = f"{steps}: a stage copies from stages above it only"
+        _fault(faults, "circular-dependency", message, reference.word.span, hint)
+        return
+    hint = f"move the stage {reference.name} above the stage {here}"
+    if reference.target is not None:
+        message = (
+            f"cannot mount from stage {quote(reference.name)} to {quote(reference.target)}, "
+            "stage needs to be defined before current command"
+        )
+    else:
+        message = (
+            f"cannot copy from stage {quote(reference.name)}, it needs to be defined before current stage "
+            f"{quote(stage.name or '')}"
+        )
+    _fault(faults, "later-stage", message, reference.word.span, hint)
+
+
+def _path(
+    dockerfile: Dockerfile, start: Stage, goal: Stage, needs: dict[int, list[_Reference]], seen: frozenset[int]
+) -> list[Stage]:
+    """The stages from `start` to `goal` along what each needs, both included; empty where there is no way."""
+    if start.index == goal.index:
+        return [start]
+    seen |= {start.index}
+    nexts = [reference.to for reference in needs[start.index] if reference.to is not None]
+    base = start.from_.image.text
+    nexts += [s for s in dockerfile.stages[: start.index] if s.name == base][-1:]
+    for stage in nexts:
+        if stage.index not in seen and (rest := _path(dockerfile, stage, goal, needs, seen)):
+            return [start, *rest]
+    return []
