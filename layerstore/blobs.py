@@ -106,7 +106,7 @@ class Blobs:
             file = open(self._path(digest), "rb", buffering=0)  # noqa: SIM115 - handed to the caller
         except FileNotFoundError as error:
             raise _damaged(digest, "its file is missing") from error
-        return cast(BinaryIO, _Verified(file, digest, size))
+        return cast("BinaryIO", _Verified(file, digest, size))
 
     def read(self, digest: Digest) -> bytes:
         """Return a whole blob, verified; meant for configs and manifests. NotFound, CorruptContent."""

@@ -182,7 +182,7 @@ class Decompressed:
         import zstandard  # noqa: PLC0415 - 8 ms, loaded when a blob is read
 
         decoder = zstandard.ZstdDecompressor(max_window_size=_ZSTD_MAX_WINDOW)
-        reader = decoder.stream_reader(cast(BinaryIO, _Pieces(self._raw_pieces())), read_across_frames=True)
+        reader = decoder.stream_reader(cast("BinaryIO", _Pieces(self._raw_pieces())), read_across_frames=True)
         try:
             while piece := reader.read(CHUNK):
                 yield piece
@@ -193,7 +193,7 @@ class Decompressed:
 def _inflate(member: isal_zlib.Decompress, data: bytes) -> bytes:
     from isal import igzip_lib  # noqa: PLC0415 - loaded when a blob is read
 
-    error: type[Exception] = igzip_lib.IsalError
+    error = cast("type[Exception]", igzip_lib.IsalError)
     try:
         return member.decompress(data, CHUNK)
     except error as damage:

@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS blobs(
     digest TEXT PRIMARY KEY, size INTEGER NOT NULL, used INTEGER NOT NULL, boot TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS packed(
     diff_id TEXT NOT NULL, digest TEXT NOT NULL, compression TEXT NOT NULL, media_type TEXT NOT NULL,
+    size INTEGER NOT NULL, verified INTEGER NOT NULL,
     PRIMARY KEY(diff_id, digest)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS packed_digest ON packed(digest);
 CREATE TABLE IF NOT EXISTS images(
@@ -45,6 +46,10 @@ CREATE TABLE IF NOT EXISTS files(
     ctime INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY(device, inode)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS selections(
     fingerprint BLOB PRIMARY KEY, digest TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS layers_boot ON layers(boot) WHERE boot IS NOT NULL;
+CREATE INDEX IF NOT EXISTS blobs_boot ON blobs(boot) WHERE boot IS NOT NULL;
+CREATE INDEX IF NOT EXISTS images_boot ON images(boot) WHERE boot IS NOT NULL;
+CREATE INDEX IF NOT EXISTS cache_boot ON cache(boot) WHERE boot IS NOT NULL;
 PRAGMA user_version = {FORMAT};
 COMMIT;
 """

@@ -134,7 +134,7 @@ class Disk:
         """Remove a file or a whole directory, never through a symlink; nothing there is fine."""
         step("remove")
         try:
-            _remove_at(None, path)
+            remove_at(None, path)
         except OSError as error:
             raise unusable(error, f"remove {os.fsdecode(path)}") from error
 
@@ -153,7 +153,7 @@ class Disk:
             os.close(fd)
 
 
-def _remove_at(parent: int | None, name: bytes) -> None:
+def remove_at(parent: int | None, name: bytes) -> None:
     """Remove `name` in the directory `parent`; descriptors make it impossible to leave it through a symlink."""
     try:
         os.unlink(name, dir_fd=parent)

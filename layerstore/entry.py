@@ -45,8 +45,8 @@ class Entry(NamedTuple):
     """One path of one layer; a tuple, because tens of thousands are made per layer.
 
     `path` is relative to the image's root without a leading slash (`b""` is the root itself). `mode` holds the twelve
-    permission bits. `size` is in bytes and only set for files. `target` is a symlink's text or the path of the entry that a
-    HARDLINK repeats. `rdev` is (major, minor). `xattrs` are sorted by name. `inode` is (device, inode) when the
+    permission bits. `size` is in bytes and only set for files. `target` is a symlink's text or the path of the entry
+    that a HARDLINK repeats. `rdev` is (major, minor). `xattrs` are sorted by name. `inode` is (device, inode) when the
     file has more than one link on the host, so that whoever copies it can keep the links.
     """
 

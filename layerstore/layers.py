@@ -1,0 +1,303 @@
+"""Layers: made from an upper directory, from entries, or adopted from outside; either form from the other on demand.
+
+A layer made here has the tar that `arrange` and `tarwrite` define, a pure function of its tree. A layer from outside
+has the tar somebody else wrote, so its blob is what it is made of and its tree is only unpacked from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Flag
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from layerstore.arrange import arrange
+from layerstore.changes import scan
+from layerstore.compress import Compression, detect
+from layerstore.digest import DiffId, Digest
+from layerstore.durable import step
+from layerstore.entry import Entry, Kind, Stream
+from layerstore.errors import CorruptContent, NotFound, unusable
+from layerstore.join import TarSink, join
+from layerstore.marks import unmask
+from layerstore.packing import Packer, Packing, record_blob, tree_path
+from layerstore.treewrite import TreeWriter
+from layerstore.view import View
+from layerstore.xattrs import strip
+
+if TYPE_CHECKING:
+    from layerstore.blobs import Blobs
+    from layerstore.home import Home
+    from layerstore.oci import Descriptor
+
+
+class Forms(Flag):
+    """What a layer is kept as."""
+
+    TREE = 1
+    BLOB = 2
+
+
+class Layer(NamedTuple):
+    """A layer of the store; `size` is that of its tar in bytes, None until a layer from outside was unpacked."""
+
+    diff_id: DiffId
+    size: int | None
+    forms: Forms
+
+
+class Upper:
+    """An upper directory in the making and the work directory overlayfs wants beside it; locked until it is closed."""
+
+    __slots__ = ("_fd", "path", "work")
+
+    def __init__(self, path: Path, work: Path, fd: int) -> None:
+        self.path = path
+        self.work = work
+        self._fd = fd
+
+    def close(self) -> None:
+        """Let go of the lock; whatever is still there is litter then."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Layers:
+    """Makes, finds and converts layers; part of a Store."""
+
+    def __init__(self, home: Home, blobs: Blobs) -> None:
+        self._home = home
+        self._blobs = blobs
+        self._packer = Packer(home, blobs)
+
+    def prepare(self, lower: View | None = None) -> Upper:
+        """Return a new, empty upper directory, with the owner and mode of `lower`'s root (else root's, 0755).
+
+        Give it to `commit` or `discard`.
+        """
+        disk = self._home.disk
+        fd, path = disk.temp_dir(b"work", 0o755)
+        work = path + b".work"
+        step("mkdir")
+        try:
+            os.mkdir(work, 0o700)
+            root = lower.lstat(b"") if lower is not None else None
+            if root is not None:
+                os.fchown(fd, root.uid, root.gid)
+                os.fchmod(fd, root.mode)
+                for name, value in root.xattrs:
+                    os.setxattr(fd, name, value)
+            else:
+                os.fchmod(fd, 0o755)
+        except OSError as error:
+            os.close(fd)
+            raise unusable(error, f"create {os.fsdecode(work)}") from error
+        return Upper(Path(os.fsdecode(path)), Path(os.fsdecode(work)), fd)
+
+    def commit(self, upper: Upper, lower: View) -> Layer:
+        """Make a layer of what a step wrote to `upper` over `lower`; the directory becomes the layer's tree.
+
+        Nothing may write to it any more. StoreError if it holds what no image can.
+        """
+        path = os.fsencode(upper.path)
+        try:
+            tar = _Tar()
+            join(scan(path, lower), tar.sink, None)
+            return self._keep(tar.finish(), tar, tree=path)
+        finally:
+            self.discard(upper)
+
+    def discard(self, upper: Upper) -> None:
+        """Remove an upper directory whose step failed, and its work directory."""
+        self._home.disk.remove(os.fsencode(upper.path))
+        self._home.disk.remove(os.fsencode(upper.work))
+        upper.close()
+
+    def write(
+        self,
+        entries: Iterable[Entry],
+        *,
+        forms: Forms = Forms.TREE,
+        compression: Compression = Compression.NONE,
+        level: int | None = None,
+    ) -> Layer:
+        """Make a layer of `entries`, in any order that has parents before children and targets before links.
+
+        The tar is that of `arrange`: sorted, so that the same content makes the same layer. Where an entry's data comes
+        from a Stream it cannot be sorted before it is read: such a layer goes through its tree whatever `forms` says.
+        SourceChanged if a file changes while it is read; UnsafeLayer, StoreError for what no layer can hold.
+        """
+        waiting: list[Entry] = []
+        rest = iter(entries)
+        for entry in rest:
+            waiting.append(entry)
+            if entry.kind is Kind.FILE and isinstance(entry.source, Stream):
+                with self._new_tree() as temp, TreeWriter(temp) as tree:
+                    join(_unmasked(waiting), None, tree)
+                    join(_unmasked(rest), None, tree)
+                    tree.finish()
+                    with self._tar(forms, compression, level) as tar:
+                        join(scan(temp), tar.sink, None)
+                        diff_id = tar.finish()
+                    return self._keep(diff_id, tar, tree=temp)
+        ordered = arrange(waiting)
+        del waiting
+        with contextlib.ExitStack() as stack:
+            path = stack.enter_context(self._new_tree()) if Forms.TREE in forms else None
+            with self._tar(forms, compression, level) as tar:
+                if path is None:
+                    join(ordered, tar.sink, None)
+                else:
+                    with TreeWriter(path) as tree:
+                        join(ordered, tar.sink, tree)
+                        tree.finish()
+                diff_id = tar.finish()
+            return self._keep(diff_id, tar, tree=path)
+
+    def adopt(self, digest: Digest, media_type: str, diff_id: DiffId, size: int) -> Layer:
+        """Take over a layer from outside: the blob `digest` (already put; `size` bytes), said to be `diff_id`.
+
+        Whether it is, shows when it is first used (`tree`, `blob`): CorruptContent, and the blob is forgotten.
+        """
+        known = self._blobs.size(digest)
+        if known is None:
+            raise NotFound(f"the store has no blob {digest}")
+        if known != size:
+            raise CorruptContent(f"blob {digest} has {known} bytes where {size} were announced")
+        with self._blobs.open(digest) as file:
+            compression = detect(file.read(4))
+        home = self._home
+        with home.db.transaction():
+            home.db.write(
+                "INSERT INTO layers(diff_id, size, tree, outside, used, boot) VALUES (?, -1, 0, 1, ?, ?)"
+                " ON CONFLICT(diff_id) DO UPDATE SET used = excluded.used",
+                (diff_id, home.clock(), home.boot),
+            )
+            home.db.write(
+                "INSERT OR IGNORE INTO packed(diff_id, digest, compression, media_type, size, verified)"
+                " VALUES (?, ?, ?, ?, ?, 0)",
+                (diff_id, digest, compression.value, media_type, size),
+            )
+        layer = self.find(diff_id)
+        assert layer is not None
+        return layer
+
+    def find(self, diff_id: DiffId) -> Layer | None:
+        """Return the layer if it is here; a lease keeps it from gc."""
+        db = self._home.db
+        if not db.write("UPDATE layers SET used = ? WHERE diff_id = ?", (self._home.clock(), diff_id)):
+            return None
+        row = db.row(
+            "SELECT size, tree, EXISTS(SELECT 1 FROM packed WHERE packed.diff_id = layers.diff_id)"
+            " FROM layers WHERE diff_id = ?",
+            (diff_id,),
+        )
+        if row is None:
+            return None
+        forms = (Forms.TREE if row[1] else Forms(0)) | (Forms.BLOB if row[2] else Forms(0))
+        return Layer(diff_id, row[0] if row[0] >= 0 else None, forms)
+
+    def tree(self, diff_id: DiffId) -> Path:
+        """Return the layer's tree, unpacked if it is missing. NotFound, CorruptContent, UnsafeLayer."""
+        return self._trees((diff_id,))[0]
+
+    def view(self, diff_ids: Sequence[DiffId]) -> View:
+        """Return the merged view of layers, lowest first; trees are made where they are missing. Errors as `tree`."""
+        return View(self._trees(diff_ids))
+
+    def blob(
+        self, diff_id: DiffId, compression: Compression | None = None, *, level: int | None = None
+    ) -> Descriptor:
+        """Return the layer's blob, packed if it is missing; without `compression` any that is here, else gzip.
+
+        A `level` only counts where a blob is made. NotFound, CorruptContent.
+        """
+        return self._packer.blob(diff_id, compression, level)
+
+    def _trees(self, diff_ids: Sequence[DiffId]) -> list[Path]:
+        home = self._home
+        now = home.clock()
+        with home.db.transaction():
+            missing = []
+            for diff_id in dict.fromkeys(diff_ids):
+                home.db.write("UPDATE layers SET used = ? WHERE diff_id = ?", (now, diff_id))
+                row = home.db.row("SELECT tree FROM layers WHERE diff_id = ?", (diff_id,))
+                if row is None:
+                    raise NotFound(f"the store has no layer {diff_id}", hint="build or pull the image again")
+                if not row[0]:
+                    missing.append(diff_id)
+        for diff_id in missing:
+            self._packer.unpack(diff_id)
+        return [Path(os.fsdecode(tree_path(home, diff_id))) for diff_id in diff_ids]
+
+    @contextlib.contextmanager
+    def _new_tree(self) -> Iterator[bytes]:
+        """Give a new directory for a tree; it is gone afterwards unless it was kept."""
+        disk = self._home.disk
+        fd, path = disk.temp_dir(mode=0o755)
+        try:
+            os.fchmod(fd, 0o755)
+            yield path
+        finally:
+            disk.remove(path)
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def _tar(self, forms: Forms, compression: Compression, level: int | None) -> Iterator[_Tar]:
+        """Give a tar to hash, which is written to a blob as well if `forms` asks for one."""
+        if Forms.BLOB not in forms:
+            yield _Tar()
+            return
+        with self._blobs.new() as blob:
+            yield _Tar(Packing(blob, compression, level))
+
+    def _keep(self, diff_id: DiffId, tar: _Tar, *, tree: bytes | None) -> Layer:
+        """Record the layer that `tar` was the tar of, and move its tree to where trees are."""
+        home = self._home
+        size = tar.sink.size
+        stale = None
+        with home.db.transaction():
+            row = home.db.row("SELECT tree FROM layers WHERE diff_id = ?", (diff_id,))
+            if tree is not None and not (row is not None and row[0]):
+                final = tree_path(home, diff_id)
+                stale = home.disk.move_aside(final) if os.path.lexists(final) else None
+                home.disk.keep_tree(tree, final)
+            home.db.write(
+                "INSERT INTO layers(diff_id, size, tree, outside, used, boot) VALUES (?, ?, ?, 0, ?, ?)"
+                " ON CONFLICT(diff_id) DO UPDATE SET size = excluded.size, tree = max(tree, excluded.tree),"
+                " used = excluded.used, boot = excluded.boot, outside = 0",
+                (diff_id, size, int(tree is not None), home.clock(), home.boot),
+            )
+            if tar.packing is not None:
+                record_blob(home, diff_id, tar.packing)
+        if stale is not None:
+            home.disk.remove(stale)
+        forms = (Forms.TREE if tree is not None or (row is not None and row[0]) else Forms(0)) | (
+            Forms.BLOB if tar.packing is not None else Forms(0)
+        )
+        return Layer(diff_id, size, forms)
+
+
+class _Tar:
+    """The tar of a layer in the making, with the blob it is written to, if any."""
+
+    def __init__(self, packing: Packing | None = None) -> None:
+        self.packing = packing
+        self.sink = TarSink(packing.take if packing is not None else None)
+
+    def finish(self) -> DiffId:
+        """End tar and blob; return the diff ID."""
+        diff_id = self.sink.finish()
+        if self.packing is not None:
+            self.packing.end()
+        return diff_id
+
+
+def _unmasked(entries: Iterable[Entry]) -> Iterator[Entry]:
+    for entry in entries:
+        plain = unmask(entry)
+        if plain is not None:
+            yield plain if not plain.xattrs else plain._replace(xattrs=strip(plain.xattrs))
