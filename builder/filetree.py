@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from layerstore.entry import Entry
+from layerstore.entry import Entry, Kind
 
 
 class FileTree(Protocol):
     """A file system that is read by path and never leaves its root."""
 
     def lstat(self, path: bytes) -> Entry | None:
-        """Return the entry at `path`, None if there is none; neither it nor its parents are followed if they are links."""
+        """Return the entry at `path`, None if there is none; no link is followed, not in its parents either."""
 
     def listdir(self, path: bytes) -> list[bytes]:
         """Return the names in the directory `path`, sorted; empty if it is no directory."""
@@ -24,7 +24,7 @@ class FileTree(Protocol):
         """Return `path` without symlinks and "..", both clamped to the root; what does not exist is kept as written."""
 
     def read(self, path: bytes, *, limit: int = 1 << 20) -> bytes | None:
-        """Return the data of the regular file at `path`, links followed; None if there is none or it exceeds `limit`."""
+        """Return what the regular file at `path` holds, at most `limit` bytes, links followed; None if there is none."""
 
 
 class EmptyTree:
@@ -32,8 +32,6 @@ class EmptyTree:
 
     def lstat(self, path: bytes) -> Entry | None:
         """Return the root, and None for anything else."""
-        from layerstore.entry import Kind
-
         return Entry(b"", Kind.DIR, 0o755) if path == b"" else None
 
     def listdir(self, path: bytes) -> list[bytes]:

@@ -1,3 +1,528 @@
-"""The files a COPY or ADD selects, and the digest of exactly those: the content half of a copy's cache key."""
+"""The files a COPY or ADD selects, and the digest of exactly those: the content half of a copy's cache key.
+
+It finds sources in a tree, walks them in the order they are copied, and hashes what a layer is made of: names, types,
+modes, owners, sizes, link targets, devices, file capabilities and data; never times, inodes or host paths. Where things
+land is not known here.
+"""
 
 from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from builder.context import LocalContext
+from builder.dockerignore import PatternMatcher, State
+from builder.errors import BuildError
+from builder.filetree import FileTree, clean
+from builder.glob import BadPattern, compile_pattern, has_wildcards
+from layerstore.digest import Digest
+from layerstore.entry import Entry, Inline, Kind
+from layerstore.errors import SourceChanged
+from layerstore.files import Stamp
+
+_FORMAT = b"selection 1\0"
+_CHUNK = 1 << 20
+_WORTH_A_THREAD = 64 << 20
+CAPABILITY = b"security.capability"
+
+
+class PathSource(NamedTuple):
+    """A path or wildcard in the source tree, expanded; `word` is its place among the instruction's words."""
+
+    path: bytes
+    word: int = 0
+
+
+class TextSource(NamedTuple):
+    """A heredoc: a file `name` (its delimiter) with `data`, expanded."""
+
+    name: bytes
+    data: bytes
+    word: int = 0
+
+
+class FileSource(NamedTuple):
+    """A file that was downloaded to the host path `file`; becomes `name` with mode 0600 and `mtime_ns`."""
+
+    name: bytes
+    file: Path
+    mtime_ns: int = 0
+    word: int = 0
+
+
+Source = PathSource | TextSource | FileSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopySpec:
+    """One COPY or ADD with everything expanded; its fields are what the cache key lists, with the selection's digest.
+
+    `dest` as written; `workdir` absolute, or relative to the root. `chown` and `chmod` as written, empty for none.
+    `unpack`: whether archives among the path sources are unpacked (ADD does, unless told otherwise), `unpack_remote`
+    whether downloaded ones are (ADD does not, unless told otherwise).
+    """
+
+    sources: tuple[Source, ...]
+    dest: bytes
+    workdir: bytes = b""
+    chown: str = ""
+    chmod: str = ""
+    link: bool = False
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
+    unpack: bool = False
+    unpack_remote: bool = False
+
+    @property
+    def independent(self) -> bool:
+        """Whether the layer does not depend on the image below it: --link, which --chmod turns into a plain copy."""
+        return self.link and not self.chmod
+
+
+class CopyError(BuildError):
+    """A copy that cannot be done; `word` is the index of the word at fault, or DEST or FLAGS."""
+
+    def __init__(self, word: int, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.word = word
+
+
+DEST = -1
+FLAGS = -2
+
+
+class FileDigests(Protocol):
+    """What remembers digests: `Store.files`."""
+
+    def lookup(self, stamps: Sequence[Stamp]) -> list[Digest | None]:
+        """Return the remembered digest of each file."""
+
+    def remember(self, files: Iterable[tuple[Stamp, Digest]], *, scanned_ns: int) -> None:
+        """Remember digests of files seen at `scanned_ns` or later."""
+
+    def selection(self, fingerprint: bytes) -> Digest | None:
+        """Return the remembered digest of a selection."""
+
+    def remember_selection(
+        self, fingerprint: bytes, digest: Digest, *, newest_ns: int = 0, scanned_ns: int = 0
+    ) -> None:
+        """Remember the digest of a selection."""
+
+
+class Item(NamedTuple):
+    """One thing to copy: `entry` in the source tree (links followed), `name` as it was found.
+
+    `include` is what --parents takes below a directory; None takes everything.
+    """
+
+    source: Source
+    name: bytes
+    entry: Entry
+    include: PatternMatcher | None = None
+
+
+class Found(NamedTuple):
+    """Something below a directory item: `rel` is its path there; not `direct` is a directory only passed through."""
+
+    rel: bytes
+    entry: Entry
+    direct: bool
+
+
+class Selection:
+    """What the sources of a spec select in a tree, in the order in which it is copied."""
+
+    def __init__(self, spec: CopySpec, tree: FileTree | None, items: tuple[Item, ...]) -> None:
+        self.spec = spec
+        self.tree = tree
+        self.items = items
+        self._exclude = PatternMatcher.of(spec.exclude, where="--exclude") if spec.exclude else None
+
+    def walk(self, item: Item) -> Iterator[Found]:
+        """Yield what is copied from below the directory `item`, parents before children, names sorted."""
+        assert self.tree is not None, "BUG: a directory without a tree"
+        include, exclude = item.include, self._exclude
+        skip = len(item.entry.path) + 1 if item.entry.path else 0
+        levels: list[_Level] = [_Level(children(self.tree, item.entry.path), None, (), ())]
+        while levels:
+            level = levels[-1]
+            entry = next(level.entries, None)
+            if entry is None:
+                levels.pop()
+                continue
+            rel = entry.path[skip:]
+            direct, included, excluded = True, level.included, level.excluded
+            if include is not None or exclude is not None:
+                text = os.fsdecode(rel)
+                if include is not None:
+                    direct, included = include.match(text, included)
+                if exclude is not None:
+                    out, excluded = exclude.match(text, excluded)
+                    direct = direct and not out
+            if direct:
+                for above in levels:
+                    if above.pending is not None:
+                        yield Found(above.pending.path[skip:], above.pending, direct=False)
+                        above.pending = None
+                yield Found(rel, entry, direct=True)
+            if entry.kind is Kind.DIR and (direct or self._worth_entering(item, rel, included)):
+                pending = None if direct else entry
+                levels.append(_Level(children(self.tree, entry.path), pending, included, excluded))
+
+    def digest(self, files: FileDigests) -> Digest:
+        """Return the digest of the selected content; what was hashed before and has not changed is not read again.
+
+        SourceChanged if a file changes while it is read, CopyError if one cannot be read.
+        """
+        fingerprint, newest = self._fingerprint()
+        if fingerprint is not None:
+            known = files.selection(fingerprint)
+            if known is not None:
+                return known
+        digest = self._hash(files)
+        if fingerprint is not None:
+            opened = self.tree.opened_ns if isinstance(self.tree, LocalContext) else newest + (1 << 62)
+            files.remember_selection(fingerprint, digest, newest_ns=newest, scanned_ns=opened)
+        return digest
+
+    def _worth_entering(self, item: Item, rel: bytes, included: State) -> bool:
+        """Say whether a directory that is not copied itself can hold something that is."""
+        text = os.fsdecode(rel)
+        if self._exclude is not None and self._exclude.may_except_below(text):
+            return True
+        # Not matched by include patterns: something below may be. Matched, and so excluded: nothing below is.
+        return item.include is not None and not any(included) and item.include.may_match_below(text)
+
+    def _fingerprint(self) -> tuple[bytes | None, int]:
+        """Return what is hashed of all that can be seen without reading a file, and the newest time in it.
+
+        None if there is nothing to go by. A tree of layers never changes, so its layers and the paths are enough.
+        """
+        tree = self.tree
+        seen = hashlib.sha256(_FORMAT)
+        newest = 1
+        for item in self.items:
+            patterns = [pattern.text for pattern in item.include.patterns] if item.include is not None else []
+            seen.update(repr((type(item.source).__name__, item.name, item.entry.path, patterns)).encode())
+            if not isinstance(item.source, PathSource):
+                if not isinstance(item.source, TextSource):
+                    return None, 0
+                seen.update(item.source.data)
+        seen.update(repr(self.spec.exclude).encode())
+        if isinstance(tree, LocalContext):
+            newest = max(newest, self._scan(tree, seen))
+        elif tree is not None:
+            layers = getattr(tree, "trees", None)
+            if layers is None:
+                return None, 0
+            seen.update(repr([os.fspath(layer) for layer in layers]).encode())
+        return seen.digest(), newest
+
+    def _scan(self, context: LocalContext, seen: hashlib._Hash) -> int:
+        """Feed the stamps of all that is visible below the items; return the newest change of a file."""
+        newest = 0
+        for item in self.items:
+            if not isinstance(item.source, PathSource):
+                continue
+            if item.entry.kind is not Kind.DIR:
+                status = context.stamp(item.entry.path)
+                assert status is not None, "BUG: an item that is not there"
+                newest = max(newest, _feed(seen, item.entry.path, {"": status}))
+                continue
+            skip = len(item.entry.path)
+            for directory, names in context.scan(item.entry.path):
+                path = os.fsencode(directory)
+                if path != item.entry.path and item.include is not None:
+                    below = os.fsdecode(path[skip + 1 :] if skip else path)
+                    if not self._below_include(item.include, below):
+                        continue
+                newest = max(newest, _feed(seen, path, names))
+        return newest
+
+    @staticmethod
+    def _below_include(include: PatternMatcher, directory: str) -> bool:
+        return include.may_match_below(directory) or include.trace(directory) is not None
+
+    def _hash(self, files: FileDigests) -> Digest:
+        """Hash everything, file digests taken from `files` where they are known."""
+        found: list[tuple[bytes, Entry, bool]] = []
+        for item in self.items:
+            kind = b"D" if item.entry.kind is Kind.DIR else b"F"
+            word = b"%d\0%s%s" % (_ORDER[type(item.source)], kind, item.name)
+            if item.entry.kind is Kind.DIR:
+                # The directory itself gives nothing to the layer but its time; its name matters to nobody.
+                found.append((b"%d\0D" % _ORDER[type(item.source)], item.entry._replace(mode=0, uid=0, gid=0), True))
+                found += self.walk(item)
+            else:
+                found.append((word, item.entry, True))
+        regular = [entry for _, entry, _ in found if entry.kind is Kind.FILE]
+        digests = iter(_data_digests(regular, files, self._opened()))
+        whole = hashlib.sha256(_FORMAT)
+        links: dict[tuple[int, int], bytes] = {}
+        for name, entry, direct in found:
+            first = b""
+            if name[1:2] == b"\0":
+                links = {}  # hard links are kept inside one item
+            if entry.kind is Kind.FILE and entry.inode is not None:
+                first = links.setdefault(entry.inode, name)
+            capabilities = [value for key, value in entry.xattrs if key == CAPABILITY]
+            data = next(digests) if entry.kind is Kind.FILE else b""
+            text = (name, int(entry.kind), entry.mode, entry.uid, entry.gid, entry.size, entry.target, entry.rdev)
+            whole.update(repr((*text, capabilities, first if first != name else b"", direct, data)).encode())
+        return Digest("sha256:" + whole.hexdigest())
+
+    def _opened(self) -> int:
+        # The files of layers never change, so digests of theirs can be remembered whenever they were made.
+        return self.tree.opened_ns if isinstance(self.tree, LocalContext) else 1 << 62
+
+
+_ORDER: dict[type, int] = {PathSource: 0, FileSource: 1, TextSource: 2}
+
+
+class _Level:
+    """A directory that is being walked."""
+
+    __slots__ = ("entries", "excluded", "included", "pending")
+
+    def __init__(self, entries: Iterator[Entry], pending: Entry | None, included: State, excluded: State) -> None:
+        self.entries = entries
+        self.pending = pending
+        self.included = included
+        self.excluded = excluded
+
+
+def children(tree: FileTree, path: bytes) -> Iterator[Entry]:
+    """Yield the entries in the directory `path` of `tree`, sorted by name."""
+    if isinstance(tree, LocalContext):
+        yield from tree.children(path)
+        return
+    prefix = path + b"/" if path else b""
+    for name in tree.listdir(path):
+        entry = tree.lstat(prefix + name)
+        if entry is not None:
+            yield entry
+
+
+def select(spec: CopySpec, tree: FileTree | None, *, label: str = "context") -> Selection:
+    """Find the sources of `spec` in `tree`; CopyError for one that is not there or a malformed wildcard.
+
+    `tree` may be None if no source is a path; `label` is what messages call it. Paths and downloads come in the order
+    they are written in, then the heredocs.
+    """
+    items: list[Item] = []
+    texts: list[Item] = []
+    for source in spec.sources:
+        match source:
+            case PathSource():
+                assert tree is not None, "BUG: path sources need a tree"
+                items += _find_paths(source, tree, label, parents=spec.parents)
+            case TextSource(name, data):
+                texts.append(Item(source, name, Entry(name, Kind.FILE, 0o644, size=len(data), source=Inline(data))))
+            case FileSource(name, file, mtime_ns):
+                host = os.fsencode(file)
+                entry = Entry(name, Kind.FILE, 0o600, 0, 0, mtime_ns, os.stat(host).st_size, source=host)
+                items.append(Item(source, name, entry))
+    return Selection(spec, tree, (*items, *texts))
+
+
+def _find_paths(source: PathSource, tree: FileTree, label: str, *, parents: bool) -> list[Item]:
+    text = os.fsdecode(source.path)
+    include: PatternMatcher | None = None
+    if parents:
+        text, pivot, pattern = text.partition("/./")
+        if not pivot:
+            text, pattern = "/", text
+        pattern = os.fsdecode(clean(os.fsencode(pattern)))
+        if not has_wildcards(text) and not has_wildcards(pattern):
+            _existing(source, tree, label, clean(os.fsencode(f"{text}/{pattern}")))
+        include = PatternMatcher.of((pattern,), where="--parents") if pattern else None
+    path = clean(os.fsencode(text))
+    found = []
+    for match in _matches(source, tree, label, path):
+        entry = _existing(source, tree, label, match)
+        found.append(Item(source, match.rpartition(b"/")[2], entry, include if entry.kind is Kind.DIR else None))
+    return found
+
+
+def _matches(source: PathSource, tree: FileTree, label: str, path: bytes) -> list[bytes]:
+    """Return the paths that `path` stands for: itself, or if it has wildcards those that match, in walking order."""
+    parts = os.fsdecode(path).split("/")
+    literal = next((count for count, part in enumerate(parts) if has_wildcards(part)), None)
+    if literal is None:
+        return [path]
+    try:
+        tests = [compile_pattern(part).fullmatch for part in parts[literal:]]
+    except BadPattern as error:
+        raise CopyError(
+            source.word,
+            f"{error} in the source {os.fsdecode(source.path)!r}",
+            hint="write [[] for the character [ itself",
+        ) from error
+    base = b""
+    if literal:
+        base = _existing(source, tree, label, os.fsencode("/".join(parts[:literal]))).path
+    found = [base]
+    for depth, test in enumerate(tests, 1):
+        matching = []
+        for directory in found:
+            prefix = directory + b"/" if directory else b""
+            matching += [prefix + name for name in tree.listdir(directory) if test(os.fsdecode(name))]
+        if depth < len(tests):
+            # Links met on the way are not entered: the reference walks, it does not look names up.
+            matching = [one for one in matching if (at := tree.lstat(one)) is not None and at.kind is Kind.DIR]
+        found = matching
+    return found
+
+
+def _existing(source: PathSource, tree: FileTree, label: str, path: bytes) -> Entry:
+    """Return what is at `path`, links followed."""
+    entry = tree.lstat(tree.resolve(path))
+    if entry is not None:
+        return entry
+    shown = os.fsdecode(path)
+    raise CopyError(
+        source.word,
+        f'failed to calculate checksum of ref {label}: "/{shown}": not found',
+        hint=_why_missing(tree, path),
+    )
+
+
+def _why_missing(tree: FileTree, path: bytes) -> str:
+    if isinstance(tree, LocalContext):
+        hidden = tree.hidden_by(path)
+        if hidden is not None:
+            return f"line {hidden[1].line} of {hidden[0]} leaves it out: {hidden[1].text.strip()}"
+    parts = path.split(b"/")
+    for count in range(len(parts)):
+        parent = b"/".join(parts[:count])
+        if tree.lstat(tree.resolve(b"/".join(parts[: count + 1]))) is None:
+            from difflib import get_close_matches  # noqa: PLC0415 - only for people who mistyped
+
+            names = [os.fsdecode(name) for name in tree.listdir(tree.resolve(parent))]
+            near = get_close_matches(os.fsdecode(parts[count]), names, 1)
+            above = os.fsdecode(parent) + "/" if parent else ""
+            return f"did you mean {above}{near[0]}?" if near else ""
+    return ""
+
+
+def _feed(seen: hashlib._Hash, directory: bytes, names: dict[str, os.stat_result]) -> int:
+    """Feed the stamps of one directory's names to `seen`; return the newest change of a regular file."""
+    newest = 0
+    numbers: list[int] = []
+    for status in names.values():
+        mtime, ctime = status.st_mtime_ns, status.st_ctime_ns
+        if (newest < ctime or newest < mtime) and stat.S_ISREG(status.st_mode):
+            newest = max(newest, mtime, ctime)
+        # mode, inode, device, links, uid, gid, size: what a stat_result begins with
+        numbers += status[:7]
+        numbers += (mtime, ctime)
+        if status.st_rdev:
+            numbers.append(status.st_rdev)
+    text = "\0".join(names)
+    seen.update(b"%d %d %d\0" % (len(directory), len(names), len(text)))
+    seen.update(directory)
+    seen.update(os.fsencode(text))
+    try:
+        seen.update(array("q", numbers))
+    except OverflowError:  # an inode or device number of 64 bits
+        seen.update(repr(numbers).encode())
+    return newest
+
+
+def _data_digests(entries: list[Entry], files: FileDigests, scanned_ns: int) -> list[bytes]:
+    """Return the sha256 of each file's data, in order; remembered ones are not read."""
+    digests: list[bytes | None] = []
+    unread: list[tuple[int, bytes, Stamp]] = []
+    for entry in entries:
+        match entry.source:
+            case Inline(data):
+                digests.append(hashlib.sha256(data).digest())
+            case bytes(host):
+                try:
+                    unread.append((len(digests), host, Stamp.of(os.lstat(host))))
+                except OSError as error:
+                    raise SourceChanged(host, "went away") from error
+                digests.append(None)
+            case _:
+                raise AssertionError("BUG: a stream cannot be selected")
+    known = files.lookup([stamp for _, _, stamp in unread])
+    missing = []
+    for (index, host, stamp), digest in zip(unread, known, strict=True):
+        if digest is None:
+            missing.append((index, host, stamp))
+        else:
+            digests[index] = bytes.fromhex(digest.hex)
+    fresh = _hash_files(missing)
+    for (index, _, _), data in zip(missing, fresh, strict=True):
+        digests[index] = data
+    files.remember(
+        (
+            (stamp, Digest("sha256:" + data.hex()))
+            for (_, _, stamp), data in zip(missing, fresh, strict=True)
+            if stamp.size
+        ),
+        scanned_ns=scanned_ns,
+    )
+    return [digest for digest in digests if digest is not None]
+
+
+def _hash_files(files: list[tuple[int, bytes, Stamp]]) -> list[bytes]:
+    """Return the sha256 of each file; where there is much data a second thread helps, as hashing releases the lock."""
+    results = [b""] * len(files)
+    turn = iter(range(len(files)))
+    lock = threading.Lock()
+    failures: list[Exception] = []
+
+    def work() -> None:
+        while not failures:
+            with lock:
+                at = next(turn, None)
+            if at is None:
+                return
+            try:
+                results[at] = _hash_file(files[at][1], files[at][2])
+            except Exception as error:  # noqa: BLE001 - raised again by the caller's thread
+                failures.append(error)
+
+    if sum(stamp.size for _, _, stamp in files) < _WORTH_A_THREAD:
+        return [_hash_file(host, stamp) for _, host, stamp in files]
+    helper = threading.Thread(target=work, name="hash files")
+    helper.start()
+    work()
+    helper.join()
+    if failures:
+        raise failures[0]
+    return results
+
+
+def _hash_file(host: bytes, stamp: Stamp) -> bytes:
+    """Return the sha256 of the file, which must still be what `stamp` says when it is open."""
+    try:
+        descriptor = os.open(host, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise BuildError(f"cannot read {os.fsdecode(host)}: {error.strerror}") from error
+    try:
+        if Stamp.of(os.fstat(descriptor)) != stamp:
+            raise SourceChanged(host, "changed")
+        if stamp.size <= _CHUNK:
+            data = os.read(descriptor, stamp.size)
+            if len(data) != stamp.size:
+                raise SourceChanged(host, "changed")
+            return hashlib.sha256(data).digest()
+        running = hashlib.sha256()
+        left = stamp.size
+        while left and (data := os.read(descriptor, min(_CHUNK, left))):
+            running.update(data)
+            left -= len(data)
+        if left:
+            raise SourceChanged(host, "changed")
+        return running.digest()
+    finally:
+        os.close(descriptor)
