@@ -98,7 +98,7 @@ def report(error: BaseException, out: TextIO, *, debug: bool = False) -> int:
     if told is None:
         return _report_bug(error, out, debug=debug)
     text, status = told
-    if debug:
+    if debug and not isinstance(error, click.ClickException):
         _write_traceback(error, out)
     if text:
         _write(out, text + "\n")

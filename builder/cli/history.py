@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from builder.cli.context import Settings
-from builder.cli.lookup import find_image
+from builder.cli.lookup import find_image, layer_size
 from builder.cli.table import age, echo_json_lines, echo_table, short_id
 from builder.progress.words import size
 
@@ -73,13 +73,12 @@ def _steps(store: Store, image: Image) -> list[_Step]:
     steps: list[_Step] = []
     for entry in history:
         diff_id = None if entry.get("empty_layer") else next(layers, None)
-        layer = store.layers.find(diff_id) if diff_id is not None else None
         steps.append(
             _Step(
                 MISSING,
                 entry.get("created", ""),
                 " ".join(entry.get("created_by", "").split()),
-                layer.size if layer is not None else 0,
+                layer_size(store, diff_id) if diff_id is not None else 0,
                 entry.get("comment", ""),
             )
         )

@@ -52,7 +52,7 @@ def command(
     """List images, newest first.
 
     NAME shows only the images of one repository (debian) or of one name (debian:12). SIZE is that of the layers,
-    uncompressed.
+    uncompressed as far as they were ever unpacked.
     """
     with settings.open_store() as store:
         rows = [row for image in store.images.list() for row in _rows(store, image, name, everything=everything)]

@@ -9,6 +9,7 @@ from layerstore.reference import InvalidReference, Reference
 
 if TYPE_CHECKING:
     from layerstore import Store
+    from layerstore.digest import DiffId
     from layerstore.images import Image
 
 
@@ -55,9 +56,16 @@ def repo_digests(image: Image) -> list[str]:
 
 
 def image_size(store: Store, image: Image) -> int:
-    """Return the size of the image's layers in bytes, uncompressed."""
-    layers = [store.layers.find(diff_id) for diff_id in image.layers]
-    return sum(layer.size for layer in layers if layer is not None)
+    """Return the size of the image's layers in bytes."""
+    return sum(layer_size(store, diff_id) for diff_id in image.layers)
+
+
+def layer_size(store: Store, diff_id: DiffId) -> int:
+    """Return the size of a layer's tar in bytes; that of its blob where it came compressed and was never unpacked."""
+    layer = store.layers.find(diff_id)
+    if layer is None:
+        return 0
+    return layer.size if layer.size is not None else store.layers.blob(diff_id).size
 
 
 def _by_digest(store: Store, reference: Reference) -> Image:
