@@ -109,11 +109,11 @@ class Supervisor:
                 code = self._attend(process)
             container.exited(code, oom_killed=self.oom_killed, error="; ".join(self.problems))
         except RunnerError as error:
-            container.failed(error.exit_status if isinstance(error, SetupError) else error.exit_code, error.message)
+            self._record_failure(error.exit_status if isinstance(error, SetupError) else error.exit_code, error.message)
             raise
         except BaseException:
-            # Told to end before it had started, or something unforeseen: in any case it does not run any more.
-            container.failed(128 + signal.SIGKILL, "interrupted")
+            # Told to end meanwhile, or something unforeseen: in any case it does not run any more.
+            self._record_failure(128 + signal.SIGKILL, "interrupted")
             raise
         finally:
             if container.config.auto_remove:
@@ -121,6 +121,12 @@ class Supervisor:
                 self._containers.remove_volumes(container.config)
             container.release()
         return code
+
+    def _record_failure(self, status: int, message: str) -> None:
+        if self._process is None:
+            self._container.failed(status, message)
+        else:
+            self._container.exited(status, oom_killed=self.oom_killed, error=message)
 
     @property
     def started(self) -> bool:
@@ -322,7 +328,7 @@ def _spawn(null: int, log: int, handed: tuple[int, ...]) -> None:
 
 
 def main(args: Sequence[str]) -> NoReturn:
-    """Be the supervisor of a detached container: its lock, its bundle and the way to tell are the descriptors `args`."""
+    """Be the supervisor of a detached container; `args` are descriptors: its lock, its bundle, and the way to tell."""
     lock, payload, tell = map(int, args)
     for fd in (lock, payload, tell):
         fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
