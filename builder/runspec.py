@@ -63,7 +63,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a container is to be: its id and directory, the store's volumes, the state of the bridge, the host's name."""
+    """Where a container is to be: id and directory, the store's volumes, the bridge's state, the host's name."""
 
     id: str
     path: Path
@@ -82,7 +82,7 @@ def prepare(options: RunOptions, image: Image, document: Json, view: View, place
     user = lookup_user(view, options.user if options.user is not None else str(own.get("User") or ""))
     hostname = options.hostname or (place.nodename if options.network == "host" else place.id[:12])
     cwd = posixpath.join("/", options.workdir or str(own.get("WorkingDir") or "/"))
-    volumes = tuple(_volumes(own, options))
+    volumes = _volumes(own, options)
     spec = Spec(
         rootfs=Overlay(
             lowers=tuple(reversed(view.trees)),
@@ -301,16 +301,20 @@ def _ports(own: Json, options: RunOptions) -> tuple[Port, ...]:
     return tuple(ports)
 
 
-def _volumes(own: Json, options: RunOptions) -> list[Volume]:
-    """What is mounted: what was asked for, and an anonymous volume for every VOLUME of the image that nothing covers."""
-    wanted: list[Volume] = list(options.volumes)
-    targets = {volume.target for volume in wanted}
-    if len(targets) < len(wanted):
-        twice = next(volume.target for n, volume in enumerate(wanted) if volume.target in {v.target for v in
-        wanted[:n]}) raise UsageError(f"duplicate mount point {twice}", hint="give each target once") for text in
-        own.get("Volumes") or {}: target = posixpath.normpath("/" + str(text).lstrip("/")) if target not in targets:
-        wanted.append(NamedVolume(name="", target=target, anonymous=True)) return [ replace(volume, name=new_name())
-        if isinstance(volume, NamedVolume) and volume.anonymous else volume for volume in wanted ]
+def _volumes(own: Json, options: RunOptions) -> tuple[Volume, ...]:
+    """What is mounted: what was asked for, and an anonymous volume for every VOLUME of the image nothing covers."""
+    wanted: dict[str, Volume] = {}
+    for volume in options.volumes:
+        if volume.target in wanted:
+            raise UsageError(f"duplicate mount point {volume.target}", hint="give each target once")
+        wanted[volume.target] = volume
+    for text in own.get("Volumes") or ():
+        target = posixpath.normpath("/" + str(text).lstrip("/"))
+        wanted.setdefault(target, NamedVolume(name="", target=target, anonymous=True))
+    return tuple(
+        replace(volume, name=new_name()) if isinstance(volume, NamedVolume) and volume.anonymous else volume
+        for volume in wanted.values()
+    )
 
 
 def _mount(volume: Volume, volumes: Volumes) -> Mount:
