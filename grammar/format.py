@@ -68,7 +68,7 @@ def format_ast(ast: Ast) -> str:
 def format_instruction(instruction: Instruction) -> str:
     """Return the source of one instruction without its comments; heredoc bodies follow on lines of their own."""
     keyword, rest, heredocs = _parts(instruction)
-    return f"{keyword} {rest}".rstrip(" ") + _bodies(heredocs)
+    return f"{keyword} {rest}" + _bodies(heredocs) if rest else keyword
 
 
 def _take(comments: list[Comment], line: int) -> list[Comment]:
@@ -105,8 +105,8 @@ def _parts(instruction: Instruction) -> tuple[str, str, tuple[Heredoc, ...]]:
     """Keyword, the rest of the logical line, and the heredocs of an instruction."""
     keyword = instruction.keyword.upper()
     if isinstance(instruction, Onbuild):
-        inner, rest, heredocs = _parts(instruction.trigger)
-        return keyword, f"{inner} {rest}", heredocs
+        # The text of a trigger is stored in images as it was written, bodies of heredocs included.
+        return keyword, instruction.text, ()
     rest, heredocs = _arguments(instruction)
     if rest.startswith("--"):
         rest = f"-- {rest}"
@@ -140,8 +140,8 @@ def _arguments(instruction: Instruction) -> tuple[str, tuple[Heredoc, ...]]:
             rest = _words(words, json_form=False)
         case Maintainer(name=author):
             rest = author
-        case Onbuild(trigger=trigger):
-            return _arguments(trigger)
+        case Onbuild(text=text):
+            rest = text
         case _:
             assert_never(instruction)
     return rest, heredocs
