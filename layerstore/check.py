@@ -1,0 +1,209 @@
+"""`store check`: recomputes everything that is recorded, by other code than what wrote it where that is possible.
+
+Layers from outside are compared member by member with the tar in their blob, read by the standard library; trees made
+here are hashed again. All faults are listed, not the first only; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+
+from layerstore.changes import scan
+from layerstore.compress import CHUNK, Decompressed
+from layerstore.digest import DiffId, Digest
+from layerstore.errors import StoreError
+from layerstore.home import Home
+from layerstore.join import TarSink, join
+from layerstore.marks import MARK, OPAQUE_MARK
+
+
+class Fault(NamedTuple):
+    """Something that is wrong: `what` it concerns (a digest, a name, a path) and in which way."""
+
+    what: str
+    fault: str
+
+
+def check(home: Home) -> list[Fault]:
+    """Return all faults of the store; none means that every image, layer, blob and record is what it should be."""
+    return [*_database(home), *_blobs(home), *_layers(home), *_images(home), *_cache(home), *_strays(home)]
+
+
+def _database(home: Home) -> Iterator[Fault]:
+    for fault in home.db.faults():
+        yield Fault("store.db", fault)
+
+
+def _blobs(home: Home) -> Iterator[Fault]:
+    for digest, size in home.db.rows("SELECT digest, size FROM blobs ORDER BY digest"):
+        path = home.disk.path(b"blobs/sha256", digest[7:].encode())
+        try:
+            with open(path, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+                length = file.tell()
+        except OSError as error:
+            yield Fault(digest, f"the blob cannot be read: {error.strerror}")
+            continue
+        if found != digest[7:]:
+            yield Fault(digest, f"the blob's content has the digest sha256:{found}")
+        if length != size:
+            yield Fault(digest, f"the blob has {length} bytes, its record says {size}")
+    for digest, diff_id in home.db.rows(
+        "SELECT digest, diff_id FROM packed WHERE NOT EXISTS(SELECT 1 FROM layers WHERE layers.diff_id = packed.diff_id)"
+        " OR NOT EXISTS(SELECT 1 FROM blobs WHERE blobs.digest = packed.digest)"
+    ):
+        yield Fault(digest, f"the record that it holds layer {diff_id} points to nothing")
+
+
+def _layers(home: Home) -> Iterator[Fault]:
+    rows = home.db.rows("SELECT diff_id, size, tree, outside FROM layers ORDER BY diff_id")
+    for text, size, tree, outside in rows:
+        diff_id = DiffId(text)
+        packed = home.db.rows("SELECT digest FROM packed WHERE diff_id = ? ORDER BY digest", (diff_id,))
+        if not packed and not (tree and not outside):
+            yield Fault(diff_id, "the layer has neither a tree of its own nor a blob")
+        if tree and not outside:
+            yield from _own_tree(home, diff_id, size)
+        for number, (digest,) in enumerate(packed):
+            try:
+                yield from _packed(home, diff_id, Digest(digest), compare=bool(tree and outside and number == 0))
+            except (OSError, StoreError, ValueError) as error:
+                yield Fault(diff_id, f"blob {digest} cannot be read as a layer: {error}")
+
+
+def _own_tree(home: Home, diff_id: DiffId, size: int) -> Iterator[Fault]:
+    tar = TarSink()
+    try:
+        join(scan(home.disk.path(b"trees", diff_id.hex.encode())), tar, None)
+    except (OSError, StoreError) as error:
+        yield Fault(diff_id, f"the tree cannot be read: {error}")
+        return
+    found = tar.finish()
+    if found != diff_id:
+        yield Fault(diff_id, f"the tree makes the layer {found}")
+    elif tar.size != size:
+        yield Fault(diff_id, f"the layer's tar has {tar.size} bytes, its record says {size}")
+
+
+def _packed(home: Home, diff_id: DiffId, digest: Digest, *, compare: bool) -> Iterator[Fault]:
+    """Check that a blob holds the layer, and that the tree holds what the blob does."""
+    with open(home.disk.path(b"blobs/sha256", digest.hex.encode()), "rb") as file:
+        tar = _Hashing(Decompressed(file))
+        if compare:
+            yield from _compare(home, diff_id, tar)
+        while tar.read(CHUNK):
+            pass
+    if "sha256:" + tar.hash.hexdigest() != diff_id:
+        yield Fault(diff_id, f"blob {digest} holds the layer sha256:{tar.hash.hexdigest()}")
+
+
+class _Hashing(io.RawIOBase):
+    def __init__(self, content: Decompressed) -> None:
+        super().__init__()
+        self._content = content
+        self.hash = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        parts = []
+        while size:
+            data = self._content.read(size)
+            if not data:
+                break
+            parts.append(data)
+            size -= len(data)
+        data = b"".join(parts)
+        self.hash.update(data)
+        return data
+
+
+def _compare(home: Home, diff_id: DiffId, stream: _Hashing) -> Iterator[Fault]:
+    """Compare the tree with the members of its tar, as the standard library reads them."""
+    import tarfile  # noqa: PLC0415 - the other route
+
+    root = home.disk.path(b"trees", diff_id.hex.encode())
+    last: dict[bytes, tarfile.TarInfo] = {}
+    contents: dict[bytes, str] = {}
+    with tarfile.open(fileobj=cast("io.BufferedReader", stream), mode="r|", errorlevel=2) as archive:
+        for member in archive:
+            path = b"/".join(part for part in os.fsencode(member.name).split(b"/") if part not in (b"", b"."))
+            last[path] = member
+            if member.isreg():
+                data = archive.extractfile(member)
+                assert data is not None
+                contents[path] = hashlib.file_digest(cast("io.BytesIO", data), "sha256").hexdigest()
+    expected = {path for path in last if not path.rpartition(b"/")[2].startswith(MARK)}
+    for path, member in last.items():
+        name = path.rpartition(b"/")[2]
+        if name == OPAQUE_MARK or name.startswith(MARK + MARK):
+            continue
+        if name.startswith(MARK):
+            gone = path.rpartition(b"/")[0] + b"/" + name[len(MARK) :]
+            if gone.lstrip(b"/") not in expected and not os.path.lexists(root + b"/" + gone):
+                yield Fault(diff_id, f"the tree lacks the whiteout of /{os.fsdecode(gone)}")
+        elif path and (fault := _member(root, path, member, contents)):
+            yield Fault(diff_id, f"/{os.fsdecode(path)} in the tree {fault}")
+
+
+def _member(root: bytes, path: bytes, member: object, contents: dict[bytes, str]) -> str:
+    import tarfile  # noqa: PLC0415 - the other route
+
+    assert isinstance(member, tarfile.TarInfo)
+    try:
+        status = os.lstat(root + b"/" + path)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if member.islnk():
+        return ""
+    if (status.st_uid, status.st_gid) != (member.uid, member.gid):
+        return f"belongs to {status.st_uid}:{status.st_gid}, not {member.uid}:{member.gid}"
+    if member.issym():
+        return "" if os.readlink(root + b"/" + path) == os.fsencode(member.linkname) else "leads elsewhere"
+    if stat.S_IMODE(status.st_mode) != member.mode & 0o7777:
+        return f"has mode {stat.S_IMODE(status.st_mode):o}, not {member.mode:o}"
+    if member.isreg() and stat.S_ISREG(status.st_mode):
+        with open(root + b"/" + path, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != contents[path]:
+                return "has other content"
+    elif member.isdir() != stat.S_ISDIR(status.st_mode):
+        return "is of another type"
+    return ""
+
+
+def _images(home: Home) -> Iterator[Fault]:
+    import json  # noqa: PLC0415 - only `pybuild store check` needs it
+
+    present = {text for (text,) in home.db.rows("SELECT diff_id FROM layers")}
+    blobs = {text for (text,) in home.db.rows("SELECT digest FROM blobs")}
+    for identity, config, layers, manifest in home.db.rows("SELECT id, config, layers, manifest FROM images"):
+        if Digest.of(config) != identity:
+            yield Fault(identity, "the image's config has another digest")
+        for diff_id in json.loads(layers):
+            if diff_id not in present:
+                yield Fault(identity, f"the image's layer {diff_id} is missing")
+        if manifest is not None and manifest not in blobs:
+            yield Fault(identity, f"the image's manifest {manifest} is missing")
+    for name, identity in home.db.rows("SELECT name, image FROM names WHERE image NOT IN (SELECT id FROM images)"):
+        yield Fault(name, f"the name points to {identity}, which is no image")
+
+
+def _cache(home: Home) -> Iterator[Fault]:
+    import json  # noqa: PLC0415 - only `pybuild store check` needs it
+
+    for key, facts, ingredients, result in home.db.rows("SELECT key, facts, ingredients, result FROM cache"):
+        try:
+            json.loads(facts), json.loads(ingredients), json.loads(result)
+        except ValueError as error:
+            yield Fault(key, f"the cache record is damaged: {error}")
+
+
+def _strays(home: Home) -> Iterator[Fault]:
+    """Records whose content is there by name only show above; here is content that no name fits."""
+    for place in (b"trees", b"blobs/sha256"):
+        for name in os.listdir(home.disk.path(place)):
+            if len(name) != 64 or name.strip(b"0123456789abcdef"):
+                yield Fault(os.fsdecode(place + b"/" + name), "does not belong here")
