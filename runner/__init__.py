@@ -11,14 +11,17 @@ if TYPE_CHECKING:
     from runner.errors import LauncherError, RunnerError, SetupError, SpecError, UnsupportedError
     from runner.launch import ExitStatus, Launcher, Process
     from runner.spec import (
+        AnyMount,
         ConsoleSize,
         Device,
         Directory,
+        FileMount,
         HostNetwork,
         JoinNetwork,
         Mount,
         NoNetwork,
         Overlay,
+        OverlayMount,
         ProcessSpec,
         Rlimit,
         Seccomp,
@@ -29,10 +32,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AnyMount",
     "ConsoleSize",
     "Device",
     "Directory",
     "ExitStatus",
+    "FileMount",
     "HostNetwork",
     "JoinNetwork",
     "Launcher",
@@ -40,6 +45,7 @@ __all__ = [
     "Mount",
     "NoNetwork",
     "Overlay",
+    "OverlayMount",
     "Process",
     "ProcessSpec",
     "Rlimit",

@@ -1,6 +1,6 @@
 """The story of a container's first process, from the fork in the launcher to its exec.
 
-The order is fixed: cgroup → namespaces → mounts → pivot → masked paths → terminal → seccomp → capabilities → user → exec.
+The order is fixed: cgroup → namespaces → mounts → pivot → masked paths → streams → seccomp → capabilities → user → exec.
 Standard library only, and little of it: every import is paid when a launcher starts.
 """
 
@@ -11,7 +11,7 @@ import marshal
 import os
 import stat
 
-from runner import caps, mounts, rootfs, syscalls
+from runner import caps, mounts, overlay, rootfs, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Container:
         os.umask(0)  # modes of nodes and mount points are meant as given
         lowers, upper, work = plan["lowers"], plan["upper"], plan["work"]
         if lowers:
-            mounted = rootfs.overlay(lowers, upper, work, user_xattr=plan["user_xattr"])
+            mounted = overlay.overlay(lowers, upper, work, user_xattr=plan["user_xattr"])
         else:
             mounted = syscalls.open_tree(syscalls.AT_FDCWD, upper, recursive=plan["recursive"])
             syscalls.mount_setattr(mounted, recursive=plan["recursive"], set_=0, propagation=syscalls.MS_PRIVATE)
@@ -223,7 +223,7 @@ class Container:
                 resource.setrlimit(number, (soft, hard))
 
     def _confine(self) -> None:
-        """Filter, capabilities, user. Without no_new_privs a filter needs CAP_SYS_ADMIN and goes in first; else last."""
+        """Filter, capabilities, user. Without no_new_privs a filter needs CAP_SYS_ADMIN and goes first; else last."""
         plan = self._plan
         filtered_last = plan["no_new_privileges"]
         if plan["seccomp"] and not filtered_last:
@@ -360,7 +360,7 @@ def _execute(args: tuple[bytes, ...], env: dict[bytes, bytes]) -> NoReturn:
 
 
 def _refuse_magic_link(path: bytes) -> None:
-    """Refuse a program that is /proc/self/exe or the like: it would be the host's interpreter, run inside (CVE-2019-5736)."""
+    """Refuse a program that is /proc/self/exe or the like: the host's interpreter would run inside (CVE-2019-5736)."""
     for _ in range(6):  # a script, its interpreter, and as many levels as the kernel follows
         fd = syscalls.openat2(syscalls.AT_FDCWD, path, os.O_PATH, syscalls.RESOLVE_NO_MAGICLINKS)
         os.close(fd)

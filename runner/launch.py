@@ -48,7 +48,8 @@ class ExitStatus:
 class Process:
     """A container's first process.
 
-    `pid` is its id in the caller's pid namespace, `terminal` the master side of its terminal (the caller closes it) or None.
+    `pid` is its id in the caller's pid namespace, `terminal` the master side of its terminal, which the caller closes,
+    or None.
     """
 
     def __init__(self, *, pid: int, pidfd: int, status: socket.socket, rootfs: Rootfs) -> None:
@@ -63,7 +64,7 @@ class Process:
         self._lost: LauncherError | None = None
 
     def fileno(self) -> int:
-        """Return a descriptor that polls as readable once the process has ended (a pidfd); valid until `wait` returned."""
+        """Return a pidfd: it polls as readable once the process has ended; valid until `wait` has returned."""
         return self._pidfd
 
     def wait(self, timeout: float | None = None) -> ExitStatus:
@@ -258,7 +259,7 @@ def _receive(channel: socket.socket, process: Process) -> tuple[Any, ...]:
         return ()
     if fds:
         process.terminal = fds[0]
-        os.set_inheritable(fds[0], False)
+        os.set_inheritable(fds[0], False)  # noqa: FBT003  (positional only)
     if not head:
         return ()
     size = int.from_bytes(head, "little")
@@ -320,7 +321,7 @@ def _fork(control: socket.socket) -> int:
 
         os.setsid()
         own = os.dup2(control.fileno(), 3, inheritable=False)
-        os.closerange(4, 1 << 20) if not hasattr(syscalls, "close_range") else syscalls.close_range(4, 0xFFFFFFFF, 0)
+        syscalls.close_range(4, 0xFFFFFFFF, 0)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 0)
         os.dup2(null, 1)

@@ -1,7 +1,7 @@
 """The process containers are born in: one thread, a Unix socket to the caller, a fork for every request.
 
-Executed as a program (`python -I -S launcher.py`, socket on descriptor 0) or run in a fork of the caller. It knows nothing
-of what the containers are; when the caller is gone it kills them all and ends.
+Executed as a program (`python -I -S launcher.py`, socket on descriptor 0) or run in a fork of the caller. It knows
+nothing of what the containers are; when the caller is gone it kills them all and ends.
 """
 
 from __future__ import annotations
@@ -96,8 +96,9 @@ class Launcher:
         try:
             status.send(b"%d" % code)
         except BrokenPipeError:
-            pass  # the caller no longer asks
-        status.close()
+            return  # the caller no longer asks
+        finally:
+            status.close()
 
     def _kill_all(self) -> None:
         for pidfd in self._children:

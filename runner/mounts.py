@@ -1,7 +1,7 @@
 """Mounts as data: each operation says what it will do (`describe()`) and does it (`execute()`), in the launcher's fork.
 
-It knows the kernel's mount interfaces and no policy: which mounts a container gets is `runner/plan.py`'s business. Plain
-classes with slots, because the launcher imports this module and dataclasses would double its start-up time.
+It knows the kernel's mount interfaces and no policy: which mounts a container gets is `runner/plan.py`'s business.
+Plain classes with slots, because the launcher imports this module and dataclasses would double its start-up time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import stat
 
 from runner import syscalls
+from runner.overlay import overlay
 from runner.syscalls import AT_FDCWD
 
 TYPE_CHECKING = False
@@ -67,7 +68,8 @@ class Bind:
     def describe(self) -> str:
         """Return one line about it."""
         kind = "rbind" if self.recursive else "bind"
-        return f"{kind} /{os.fsdecode(self.destination)} from {os.fsdecode(self.source)} {self.attributes.describe()}"
+        where = f"/{os.fsdecode(self.destination)} from {os.fsdecode(self.source)}"
+        return f"{kind} {where} {self.attributes.describe()}"
 
     def execute(self, root: Root) -> None:
         """Mount it."""
@@ -150,7 +152,7 @@ class DeviceNodes:
 
     def describe(self) -> str:
         """Return one line about it."""
-        names = [os.fsdecode(entry[0]) for entry in (*self.nodes, *self.links)]
+        names = [os.fsdecode(node[0]) for node in self.nodes] + [os.fsdecode(link[0]) for link in self.links]
         return f"nodes /{os.fsdecode(self.destination)} {' '.join(names)}"
 
     def execute(self, root: Root) -> None:
@@ -185,14 +187,16 @@ class DeviceNodes:
 
 
 class Cgroups:
-    """The process's own cgroups shown at `destination`; `hierarchies` are (name, mount point) of the host's cgroup mounts.
+    """The process's own cgroups shown at `destination`; `hierarchies` are (name, mount point) of the host's.
 
     The name is that of /proc/self/cgroup: the controllers, `name=systemd`, or empty for cgroup v2.
     """
 
     __slots__ = ("attributes", "destination", "hierarchies")
 
-    def __init__(self, destination: bytes, hierarchies: tuple[tuple[bytes, bytes], ...], attributes: Attributes) -> None:
+    def __init__(
+        self, destination: bytes, hierarchies: tuple[tuple[bytes, bytes], ...], attributes: Attributes
+    ) -> None:
         self.destination = destination
         self.hierarchies = hierarchies
         self.attributes = attributes
@@ -237,16 +241,102 @@ class Cgroups:
                 os.symlink(label, controller, dir_fd=directory)
 
 
-MountOp = Bind | Filesystem | DeviceNodes | Cgroups
+class Layers:
+    """An overlay of its own at `destination`, lowers topmost first."""
+
+    __slots__ = ("attributes", "destination", "lowers", "upper", "work")
+
+    def __init__(
+        self, destination: bytes, lowers: tuple[bytes, ...], upper: bytes, work: bytes, attributes: Attributes
+    ) -> None:
+        self.destination = destination
+        self.lowers = lowers
+        self.upper = upper
+        self.work = work
+        self.attributes = attributes
+
+    def wire(self) -> tuple[object, ...]:
+        """Return the operation as plain values."""
+        return "Layers", self.destination, self.lowers, self.upper, self.work, self.attributes.wire()
+
+    def describe(self) -> str:
+        """Return one line about it."""
+        where = f"/{os.fsdecode(self.destination)} lowers={len(self.lowers)} upper={os.fsdecode(self.upper)}"
+        return f"overlay {where} {self.attributes.describe()}"
+
+    def execute(self, root: Root) -> None:
+        """Mount it."""
+        mounted = overlay(self.lowers, self.upper, self.work, attributes=self.attributes.set)
+        try:
+            root.attach(mounted, self.destination, directory=True)
+        finally:
+            os.close(mounted)
+
+
+class File:
+    """A read-only file in memory: a tmpfs of its own, of which only the file is shown."""
+
+    __slots__ = ("data", "destination", "gid", "mode", "uid")
+
+    # Any directory will do; what is under it is hidden only while the file is taken from there.
+    _BENCH = b"/proc/sys"
+
+    def __init__(self, destination: bytes, data: bytes, mode: int, uid: int, gid: int) -> None:
+        self.destination = destination
+        self.data = data
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+
+    def wire(self) -> tuple[object, ...]:
+        """Return the operation as plain values."""
+        return "File", self.destination, self.data, self.mode, self.uid, self.gid
+
+    def describe(self) -> str:
+        """Return one line about it, without its content: it may be a secret."""
+        return f"file /{os.fsdecode(self.destination)} mode={self.mode:04o} uid={self.uid} gid={self.gid}"
+
+    def execute(self, root: Root) -> None:
+        """Make it and mount it."""
+        attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+        if not self.mode & 0o111:
+            attributes |= syscalls.MOUNT_ATTR_NOEXEC
+        size = b"size=%d" % (len(self.data) + 8192)
+        # Swapped out it would be on disk; noswap is Linux 6.4.
+        try:
+            bench = new_filesystem(b"tmpfs", b"tmpfs", (b"mode=700", size, b"noswap"), attributes)
+        except OSError:
+            bench = new_filesystem(b"tmpfs", b"tmpfs", (b"mode=700", size), attributes)
+        try:
+            fd = os.open(b"file", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, self.mode, dir_fd=bench)
+            with open(fd, "wb") as file:
+                file.write(self.data)
+                os.fchown(fd, self.uid, self.gid)
+                os.fchmod(fd, self.mode)
+            # A copy can only be taken of what is mounted in this namespace.
+            syscalls.move_mount(bench, AT_FDCWD, self._BENCH)
+            tree = syscalls.open_tree(bench, b"file", recursive=False)
+            syscalls.umount2(self._BENCH, syscalls.MNT_DETACH)
+        finally:
+            os.close(bench)
+        try:
+            syscalls.mount_setattr(tree, recursive=False, set_=attributes | syscalls.MOUNT_ATTR_RDONLY)
+            root.attach(tree, self.destination, directory=False)
+        finally:
+            os.close(tree)
+
+
+MountOp = Bind | Filesystem | DeviceNodes | Cgroups | Layers | File
+_OPERATIONS = {cls.__name__: cls for cls in (Bind, Filesystem, DeviceNodes, Cgroups, Layers, File)}
 
 
 def from_wire(values: tuple[object, ...]) -> MountOp:
     """Return the operation that `wire()` took apart."""
     kind, *fields = values
-    classes = {"Bind": Bind, "Filesystem": Filesystem, "DeviceNodes": DeviceNodes, "Cgroups": Cgroups}
-    if kind != "DeviceNodes":
+    operation = _OPERATIONS[kind]  # type: ignore[index]
+    if "attributes" in operation.__slots__:
         fields[-1] = Attributes(*fields[-1])  # type: ignore[misc]
-    return classes[kind](*fields)  # type: ignore[index,no-any-return]
+    return operation(*fields)  # type: ignore[arg-type]
 
 
 def new_filesystem(type_: bytes, source: bytes, options: tuple[bytes, ...], attributes: int) -> int:

@@ -12,8 +12,19 @@ from typing import Any, assert_never
 
 from runner import caps, syscalls
 from runner.errors import SpecError
-from runner.mounts import ATTRIBUTE_NAMES, Attributes, Bind, Cgroups, DeviceNodes, Filesystem, MountOp
-from runner.spec import Directory, HostNetwork, JoinNetwork, Mount, NoNetwork, Overlay, Spec
+from runner.mounts import ATTRIBUTE_NAMES, Attributes, Bind, Cgroups, DeviceNodes, File, Filesystem, Layers, MountOp
+from runner.spec import (
+    AnyMount,
+    Directory,
+    FileMount,
+    HostNetwork,
+    JoinNetwork,
+    Mount,
+    NoNetwork,
+    Overlay,
+    OverlayMount,
+    Spec,
+)
 
 # Directories the reference leaves in an image that lacks them: the runtime's own, not the step's.
 _KEPT_MOUNT_POINTS = (b"dev", b"proc", b"sys")
@@ -97,7 +108,7 @@ def mount_operations(spec: Spec) -> list[MountOp]:
         if not _parts(mount.destination):
             raise SpecError("cannot mount over the root of the container", hint="mount at a directory or file below /")
         operations.append(_operation(mount))
-        if _parts(mount.destination) == [b"dev"] and mount.type == "tmpfs":
+        if _parts(mount.destination) == [b"dev"] and isinstance(mount, Mount) and mount.type == "tmpfs":
             operations.append(_device_nodes(spec))
     return operations
 
@@ -106,9 +117,23 @@ def _parts(path: bytes) -> list[bytes]:
     return [part for part in path.split(b"/") if part and part != b"."]
 
 
-def _operation(mount: Mount) -> MountOp:
-    attributes, options, recursive = _options(mount)
+def _operation(mount: AnyMount) -> MountOp:
     destination = b"/".join(_parts(mount.destination))
+    match mount:
+        case Mount():
+            return _mount(mount, destination)
+        case OverlayMount(lowers=lowers, upper=upper, work=work):
+            attributes = Attributes(syscalls.MOUNT_ATTR_RDONLY if mount.read_only else 0)
+            paths = tuple(os.fsencode(lower) for lower in lowers)
+            return Layers(destination, paths, os.fsencode(upper), os.fsencode(work), attributes)
+        case FileMount(data=data, mode=mode, uid=uid, gid=gid):
+            return File(destination, data, mode, uid, gid)
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _mount(mount: Mount, destination: bytes) -> MountOp:
+    attributes, options, recursive = _options(mount)
     source = os.fsencode(mount.source)
     match mount.type:
         case "bind":
@@ -120,9 +145,8 @@ def _operation(mount: Mount) -> MountOp:
         case "cgroup" | "cgroup2":
             return Cgroups(destination, _hierarchies(), attributes)
         case _:
-            return Filesystem(
-                destination, os.fsencode(mount.type), source, tuple(os.fsencode(option) for option in options), attributes
-            )
+            encoded = tuple(os.fsencode(option) for option in options)
+            return Filesystem(destination, os.fsencode(mount.type), source, encoded, attributes)
 
 
 def _options(mount: Mount) -> tuple[Attributes, list[str], bool]:

@@ -13,67 +13,14 @@ from runner import syscalls
 from runner.mounts import new_filesystem
 from runner.syscalls import AT_FDCWD
 
-MAX_LOWERS = 500  # OVL_MAX_STACK
-_MAX_VALUE = 255  # of a string that fsconfig(2) takes
-_OVERLAY_OPTIONS = (b"redirect_dir=off", b"metacopy=off", b"index=off", b"xino=off")
 _PATH_FLAGS = os.O_PATH | os.O_CLOEXEC
 _MAX_LINKS = 40
 
 # What tells whether a directory is as it was: mode, uid, gid, mtime_ns, extended attributes but the overlay's own.
 State = tuple[int, int, int, int, tuple[tuple[str, bytes], ...]]
-# A point made for a mount: its path below the root, its parent's mtime_ns before and after, and the directories that were
-# copied up for it, deepest first, as they were.
+# A point made for a mount: its path below the root, its parent's mtime_ns before and after, and the directories that
+# were copied up for it, deepest first, as they were.
 Stub = tuple[bytes, int, int, tuple[tuple[bytes, State], ...]]
-
-
-def overlay(lowers: tuple[bytes, ...], upper: bytes, work: bytes, *, user_xattr: bool = False) -> int:
-    """Return the descriptor of a detached overlay mount, `lowers` topmost first.
-
-    The kernel stacks 500 lowers. What lies below the 499 topmost is first merged into one read-only overlay: nothing is
-    below that one, so no whiteout is lost in it. OSError E2BIG beyond 999 lowers.
-    """
-    if len(lowers) > 2 * MAX_LOWERS - 1:
-        raise OSError(errno.E2BIG, f"more than {2 * MAX_LOWERS - 1} layers", os.fsdecode(upper))
-    options = (*_OVERLAY_OPTIONS, b"userxattr") if user_xattr else _OVERLAY_OPTIONS
-    if len(lowers) <= MAX_LOWERS:
-        return _mount_overlay(lowers, options, upper, work)
-    base = _mount_overlay(lowers[MAX_LOWERS - 1 :], options, b"", b"")
-    # A lower must be mounted in this namespace: over the undermost layer, which nothing needs by its path any more.
-    syscalls.move_mount(base, AT_FDCWD, lowers[-1])
-    bottom = b"/proc/self/fd/%d" % base
-    try:
-        return _mount_overlay((*lowers[: MAX_LOWERS - 1], bottom), options, upper, work)
-    finally:
-        os.close(base)
-
-
-def _mount_overlay(lowers: tuple[bytes, ...], options: tuple[bytes, ...], upper: bytes, work: bytes) -> int:
-    context = syscalls.fsopen(b"overlay")
-    opened: list[int] = []
-
-    def give(key: bytes, path: bytes) -> None:
-        if len(path) > _MAX_VALUE:
-            opened.append(os.open(path, _PATH_FLAGS))
-            path = b"/proc/self/fd/%d" % opened[-1]
-        syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, key, path)
-
-    try:
-        syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, b"source", b"overlay")
-        for lower in lowers:
-            give(b"lowerdir+", lower)
-        if upper:
-            give(b"upperdir", upper)
-            give(b"workdir", work)
-        for option in options:
-            key, equals, value = option.partition(b"=")
-            kind = syscalls.FSCONFIG_SET_STRING if equals else syscalls.FSCONFIG_SET_FLAG
-            syscalls.fsconfig(context, kind, key, value if equals else None)
-        syscalls.fsconfig(context, syscalls.FSCONFIG_CMD_CREATE, None, None)
-        return syscalls.fsmount(context, 0)
-    finally:
-        os.close(context)
-        for fd in opened:
-            os.close(fd)
 
 
 class Root:

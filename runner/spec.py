@@ -69,8 +69,8 @@ class ConsoleSize:
 class ProcessSpec:
     """The first process: `args[0]` is looked up on the PATH of `env` inside the root filesystem.
 
-    `cwd` is absolute and must exist. `env` holds `NAME=value` in order, text with surrogateescape. `capabilities` is the
-    bounding set; a process of uid 0 holds all of it, any other none, as with docker.
+    `cwd` is absolute and must exist. `env` holds `NAME=value` in order, text with surrogateescape. `capabilities` is
+    the bounding set; a process of uid 0 holds all of it, any other none, as with docker.
     """
 
     args: tuple[str, ...]
@@ -96,6 +96,31 @@ class Mount:
     type: str
     source: str = ""
     options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayMount:
+    """Layers shown at `destination`, topmost first; what is written there goes to `upper`, never to the layers."""
+
+    destination: bytes
+    lowers: tuple[Path, ...]
+    upper: Path
+    work: Path
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileMount:
+    """A file that exists in memory only, read-only at `destination`; executable if `mode` says so."""
+
+    destination: bytes
+    data: bytes
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+
+AnyMount = Mount | OverlayMount | FileMount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,16 +208,16 @@ class Spec:
     """A whole container.
 
     `mounts` are made in order of depth, after the root filesystem; their points are created where the root filesystem
-    lacks them. `cgroups` are directories of the caller's cgroup mounts (one per v1 hierarchy, or one v2) that the process
-    joins before it starts; made and removed by the caller. `init` puts a reaper in as pid 1, as `docker run --init` does.
-    `host_devices` adds every device node of the host's /dev.
+    lacks them. `cgroups` are directories of the caller's cgroup mounts (one per v1 hierarchy, or one v2) that the
+    process joins before it starts; made and removed by the caller. `init` puts a reaper in as pid 1, as
+    `docker run --init` does. `host_devices` adds every device node of the host's /dev.
     """
 
     rootfs: Rootfs
     process: ProcessSpec
     hostname: str = ""
     domainname: str = ""
-    mounts: tuple[Mount, ...] = field(default_factory=default_mounts)
+    mounts: tuple[AnyMount, ...] = field(default_factory=default_mounts)
     devices: tuple[Device, ...] = ()
     host_devices: bool = False
     masked_paths: tuple[bytes, ...] = DEFAULT_MASKED_PATHS
@@ -211,7 +236,7 @@ def privileged(spec: Spec) -> Spec:
     """
     mounts = tuple(
         replace(mount, options=tuple(option for option in mount.options if option != "ro"))
-        if mount.type in {"sysfs", "cgroup"}
+        if isinstance(mount, Mount) and mount.type in {"sysfs", "cgroup"}
         else mount
         for mount in spec.mounts
     )
