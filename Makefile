@@ -1,0 +1,53 @@
+# make demo and make test work on a fresh machine: Linux, Python 3.11 or newer, make; root for the containers.
+# What is missing is installed: Python packages into .venv, the distribution's packages with apt where there is an apt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYBUILD := $(BIN)/pybuild
+PORT ?= 8000
+
+.PHONY: help demo demo-web test check format docs clean
+
+help:
+	@echo "make demo      build an image from examples/hello and run it"
+	@echo "make demo-web  build a web service on Debian, ask it something, stop it (downloads packages)"
+	@echo "make test      run the tests"
+	@echo "make check     what CI runs: formatting, lint, types, tests"
+	@echo "make format    format the code"
+	@echo "make docs      write docs/cli.md anew"
+	@echo "make clean     remove the virtual environment and caches"
+
+$(VENV)/.installed: pyproject.toml
+	.ci/packages venv
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	.ci/packages demo
+	PATH="$(CURDIR)/$(BIN):$$PATH" .ci/demo
+
+demo-web: $(VENV)/.installed
+	.ci/packages demo-web
+	PATH="$(CURDIR)/$(BIN):$$PATH" PORT=$(PORT) .ci/demo-web
+
+test: $(VENV)/.installed
+	.ci/packages test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m tests.test_docs
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

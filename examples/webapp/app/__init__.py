@@ -1,0 +1,1 @@
+"""A web service that says hello and counts its visitors."""
