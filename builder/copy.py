@@ -49,6 +49,7 @@ __all__ = [
     "TextSource",
     "facts_hold",
     "plan_copy",
+    "plan_mkdir",
     "select",
 ]
 
@@ -145,6 +146,17 @@ def plan_copy(
         raise
 
 
+def plan_mkdir(path: bytes, user: str, dest: FileTree | None, *, created_ns: int = 0) -> CopyPlan:
+    """Plan the directory `path` with its parents, 0755 and owned by `user` (a USER value) where they are new.
+
+    A directory that is there already, links followed, makes a layer without entries. CopyError if something else is.
+    """
+    spec = CopySpec(sources=(), dest=path, chown=user)
+    planner = _Planner(spec, select(spec, None), dest, created_ns, None)
+    planner.make_destination()
+    return planner.plan()
+
+
 def facts_hold(facts: Sequence[Sequence[str]] | None, dest: FileTree | None) -> bool:
     """Say whether `dest` answers every fact as it was answered then, so that the layer made then can be used again.
 
@@ -228,6 +240,13 @@ class _Planner:
             if unpack and not isinstance(source, TextSource) and self._unpack(item):
                 continue
             self._copy(item)
+
+    def make_destination(self) -> None:
+        """Stage the destination as a directory, unless it is one already."""
+        path = self._resolve(clean(self._path))
+        there = self._lookup(path, "absent-or-dir")
+        if there is None or there.kind is not Kind.DIR:
+            self._make_directories(path, mode=self._made_mode, owner=self._owner)
 
     def close(self) -> None:
         """Forget what was unpacked."""

@@ -20,6 +20,8 @@ class BuildError(Exception):
     """Catch this for everything a build can fail with; `hint` is the next action, may be empty."""
 
     exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "build"
+    """The word in the brackets of `error[…]` once the error has been given a place."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

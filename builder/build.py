@@ -1,0 +1,148 @@
+"""One build from start to end: Dockerfile, plan, solve, image, outputs. What a Python program calls, and what the command does.
+
+It is told everything: paths, clock, registries, secrets. Nothing here reads the environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grammar
+from builder.context import LocalContext
+from builder.dockerignore import IgnoreFile, find_ignore_file
+from builder.events import Progress, VertexId
+from builder.execute import Executor
+from builder.graph import Graph, Vertex
+from builder.network import BuildNetwork
+from builder.ops import ContextOp
+from builder.plan import MAIN_CONTEXT, Plan, PlanOptions, plan
+from builder.runstep import RunSteps
+from builder.solve import Solver
+from builder.sources import ImageSources
+from layerstore import Image, Store
+from layerstore.reference import Reference
+
+if TYPE_CHECKING:
+    from layerstore.registry.client import Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """A whole build. `plan` is what decides the image; the rest is how it is made.
+
+    `dockerfile` is the text, `name` what messages call it, `path` where it lies, if it is a file: its own ignore file lies
+    beside it. `names` are the references that the image gets. `state` is a directory for what dies with the machine
+    (the bridge's addresses). `created` is the image's time. `secrets` and `ssh` map ids to values and sockets.
+    """
+
+    plan: PlanOptions
+    dockerfile: bytes
+    name: str = "Dockerfile"
+    path: Path | None = None
+    names: tuple[Reference, ...] = ()
+    state: Path
+    created: datetime
+    pull: bool = False
+    network: str = "bridge"
+    jobs: int = 4
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
+    ssh: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A finished build: the image in the store, and the plan it came from."""
+
+    image: Image
+    plan: Plan
+
+
+def parse(options: BuildOptions) -> grammar.Dockerfile:
+    """Parse and resolve the Dockerfile; GrammarError with every place at fault."""
+    return grammar.resolve(grammar.parse(options.dockerfile, name=options.name))
+
+
+def build(  # noqa: PLR0913 - the things a build is made with
+    store: Store,
+    options: BuildOptions,
+    *,
+    progress: Progress,
+    clock: Callable[[], float],
+    client: Callable[[], Client],
+    dockerfile: grammar.Dockerfile | None = None,
+) -> Built:
+    """Build an image and keep it in `store`. Raises GrammarError, BuildError, StoreError, RunnerError.
+
+    Nothing is left behind but finished steps: their layers are found by the next build, however this one ends.
+    """
+    dockerfile = dockerfile or parse(options)
+    with store.lease():
+        sources = ImageSources(store=store, client=client, clock=clock, emit=progress.emit, pull=options.pull)
+        planned = plan(dockerfile, options.plan, sources)
+        scratch = store.root / "tmp" / f"build-{os.getpid()}-{os.urandom(4).hex()}"
+        steps = RunSteps(
+            store=store,
+            network=BuildNetwork(state=options.state, default=options.network),
+            scratch=scratch,
+            logs=store.root / "logs" / scratch.name.removeprefix("build-"),
+            clock=clock,
+            secrets=options.secrets,
+            ssh=options.ssh,
+            cache_namespace=options.plan.build_args.get("BUILDKIT_CACHE_MOUNT_NS", ""),
+        )
+        executor = Executor(
+            store=store,
+            contexts=_contexts(planned.graph, options, clock),
+            steps=steps,
+            clock=clock,
+            wants_tree=_wants_tree(planned.graph, planned.target),
+            created_ns=int(options.created.timestamp()) * 1_000_000_000,
+        )
+        solver = Solver(worker=executor, progress=progress, clock=clock, jobs=options.jobs)
+        with contextlib.ExitStack() as ended:
+            ended.callback(_remove, scratch)
+            ended.callback(steps.close)
+            result = solver.solve(planned.graph, planned.target)
+        config = planned.config.document_for(result.layers, created=options.created)
+        names = [reference.canonical for reference in options.names]
+        image = store.images.put(config, layers=result.layers, names=names)
+    return Built(image=image, plan=planned)
+
+
+def _contexts(graph: Graph, options: BuildOptions, clock: Callable[[], float]) -> dict[str, Callable[[], LocalContext]]:
+    """The local contexts that the graph reads, each with its ignore rules; made when first asked for."""
+
+    def read(op: ContextOp) -> LocalContext:
+        opened = int(clock() * 1e9)
+        main = op.name == MAIN_CONTEXT and options.path is not None
+        path = find_ignore_file(op.root, options.path if main else op.root / "Dockerfile")
+        ignore = None if path is None else IgnoreFile(path.read_bytes(), name=path.name)
+        return LocalContext(op.root, ignore, label=op.name, opened_ns=opened)
+
+    ops = [vertex.op for vertex in graph.vertices.values() if isinstance(vertex.op, ContextOp)]
+    return {op.name: partial(read, op) for op in ops}
+
+
+def _wants_tree(graph: Graph, target: Vertex) -> frozenset[VertexId]:
+    """The vertices whose layers somebody reads as files: all that another one takes as an input."""
+    return frozenset(one.id for vertex in graph.needed(target) for one in vertex.inputs)
+
+
+def _remove(scratch: Path) -> None:
+    if scratch.exists():
+        import shutil  # noqa: PLC0415 - only builds that ran something have a scratch directory
+
+        shutil.rmtree(scratch)
+
+
+def now(clock: Callable[[], float], epoch: int | None) -> datetime:
+    """Return the time an image gets: SOURCE_DATE_EPOCH where it is set, else the clock's, in whole nanoseconds' worth of seconds."""
+    return datetime.fromtimestamp(clock() if epoch is None else epoch, tz=UTC)
+

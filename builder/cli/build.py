@@ -1,0 +1,306 @@
+"""`pybuild build`: a Dockerfile and a context to an image. Flags are named as in `docker buildx build`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from builder.build import BuildOptions, Built, build, now
+from builder.cli.context import Settings
+from builder.cli.inputs import (
+    Inputs,
+    parse_contexts,
+    parse_pairs,
+    parse_secrets,
+    parse_size,
+    parse_ssh,
+    read_inputs,
+)
+from builder.errors import ExportError, UsageError
+from builder.outputs import Output, parse_output
+from builder.plan import PlanOptions
+from builder.progress import MODES, create
+from layerstore.platforms import Platform
+from layerstore.reference import Reference
+
+if TYPE_CHECKING:
+    from layerstore import Store
+    from layerstore.registry.client import Client
+
+NETWORKS = ("default", "none", "host", "bridge")
+ENTITLEMENTS = ("network.host", "security.insecure")
+
+
+@click.command("build")
+@click.argument("context", default=".")
+@click.option("-f", "--file", metavar="FILE", help="The Dockerfile (default: CONTEXT/Dockerfile); - is stdin.")
+@click.option("-t", "--tag", "tags", multiple=True, metavar="NAME[:TAG]", help="A name for the image; repeatable.")
+@click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG.")
+@click.option("--target", metavar="STAGE", help="The stage to build (default: the last).")
+@click.option("--platform", metavar="OS/ARCH", help="The platform to build for (default: this machine's).")
+@click.option("--no-cache", is_flag=True, help="Make every step anew.")
+@click.option("--no-cache-filter", multiple=True, metavar="STAGE[,…]", help="Make the steps of these stages anew.")
+@click.option("--pull", is_flag=True, help="Ask the registry for base images even if they are in the store.")
+@click.option("--progress", metavar="MODE", help=f"How progress is shown: {', '.join(MODES)}.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the image's ID and nothing else.")
+@click.option("--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="A label for the image.")
+@click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]", help="A secret for RUN --mount.")
+@click.option("--ssh", "agents", multiple=True, metavar="default|ID[=SOCKET]", help="A key agent for RUN --mount.")
+@click.option("--build-context", "contexts", multiple=True, metavar="NAME=VALUE", help="A further context, or an image by another name.")
+@click.option("--add-host", "add_hosts", multiple=True, metavar="HOST:IP", help="A line for /etc/hosts of the steps.")
+@click.option("--network", type=click.Choice(NETWORKS), default="default", help="The network of the steps (default: bridge).")
+@click.option("--shm-size", metavar="SIZE", help="The size of /dev/shm in the steps.")
+@click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="A resource limit for the steps.")
+@click.option("--allow", "allowed", multiple=True, type=click.Choice(ENTITLEMENTS), help="Grant what a RUN asks for.")
+@click.option("--iidfile", metavar="FILE", help="Write the image's ID to a file.")
+@click.option("--metadata-file", metavar="FILE", help="Write what was built to a file, as JSON.")
+@click.option("-o", "--output", "outputs", multiple=True, metavar="type=TYPE[,dest=PATH]", help="Write the result: oci, docker, tar, local, image, registry, cacheonly.")
+@click.option("--load", is_flag=True, help="Keep the image in the store (always done unless the output is cacheonly).")
+@click.option("--push", is_flag=True, help="Send the image to its registry.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="How many steps run at once.")
+@click.pass_obj
+def command(settings: Settings, **given: Any) -> None:
+    """Build an image from a Dockerfile.
+
+    CONTEXT is a directory, or - for a tar or a Dockerfile on standard input.
+    """
+    outputs = _outputs(settings, given)
+    mode = "quiet" if given["quiet"] else given["progress"] or settings.progress
+    with settings.open_store() as store, _workspace(store) as workspace:
+        inputs = read_inputs(settings, given["context"], given["file"], unpack_to=workspace)
+        options = _options(settings, given, inputs, store, outputs)
+        progress = create(
+            mode,
+            sys.stderr,
+            terminal=settings.stderr_tty,
+            color=settings.color,
+            colors=settings.colors,
+            log_lines=settings.log_lines,
+            clock=settings.clock,
+            size=settings.terminal_size,
+        )
+        try:
+            built = build(store, options, progress=progress, clock=settings.clock, client=lambda: _client(settings))
+        finally:
+            progress.close()
+        metadata = _metadata(built)
+        for output in outputs:
+            metadata |= _write(settings, store, built, output, options)
+        _report(settings, given, built, metadata, quiet=mode == "quiet")
+
+
+def _options(
+    settings: Settings, given: dict[str, Any], inputs: Inputs, store: Store, outputs: list[Output]
+) -> BuildOptions:
+    host = Platform.parse(settings.platform, host=Platform.parse("linux/amd64", host=Platform.of("linux", "amd64")))
+    if given["platform"] and "," in given["platform"]:
+        raise UsageError("--platform takes one platform", hint="build one image a platform")
+    platform = Platform.parse(given["platform"], host=host) if given["platform"] else host
+    build_args = parse_pairs(given["build_args"], "--build-arg", settings.environ)
+    epoch = _epoch(settings, build_args)
+    names = [*given["tags"], *(name for output in outputs for name in output.names)]
+    hosts = _hosts(given["add_hosts"])
+    return BuildOptions(
+        plan=PlanOptions(
+            platform=platform,
+            build_platform=host,
+            context=inputs.context,
+            target=given["target"],
+            build_args=build_args,
+            labels=parse_pairs(given["labels"], "--label"),
+            contexts=parse_contexts(given["contexts"], settings, store),
+            no_cache_all=given["no_cache"],
+            no_cache=frozenset(name for text in given["no_cache_filter"] for name in text.lower().split(",")),
+            extra_hosts=hosts,
+            network=given["network"],
+            shm_size=parse_size(given["shm_size"], "--shm-size") if given["shm_size"] else 0,
+            ulimits=_ulimits(given["ulimits"]),
+            allow=frozenset(given["allowed"]),
+        ),
+        dockerfile=inputs.dockerfile,
+        name=inputs.name,
+        path=inputs.path,
+        names=tuple(_tag(name) for name in names),
+        state=state_directory(settings),
+        created=_created(settings, epoch),
+        pull=given["pull"],
+        jobs=given["jobs"] or len(os.sched_getaffinity(0)) + 2,
+        secrets=parse_secrets(given["secrets"], settings),
+        ssh=parse_ssh(given["agents"], settings),
+    )
+
+
+def _epoch(settings: Settings, build_args: dict[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH: a build argument, else the environment's, which becomes one as with buildx."""
+    if "SOURCE_DATE_EPOCH" not in build_args and settings.source_date_epoch is not None:
+        build_args["SOURCE_DATE_EPOCH"] = str(settings.source_date_epoch)
+    text = build_args.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a whole number of seconds", hint="give seconds since 1970")
+    return int(text)
+
+
+def _created(settings: Settings, epoch: int | None) -> datetime:
+    return now(settings.clock, epoch)
+
+
+def _tag(text: str) -> Reference:
+    reference = Reference.parse(text)
+    if reference.digest is not None:
+        raise UsageError(f"{text} has a digest, which follows from the content", hint="give a name and a tag only")
+    return reference
+
+
+def _hosts(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    if not texts:
+        return ()
+    from runner.hosts import parse_add_host  # noqa: PLC0415 - only where hosts are added
+
+    return tuple(parse_add_host(text) for text in texts)
+
+
+def _ulimits(texts: tuple[str, ...]) -> tuple[str, ...]:
+    if texts:
+        from builder.ulimits import parse_ulimit  # noqa: PLC0415 - only where limits are given
+
+        for text in texts:
+            parse_ulimit(text)
+    return texts
+
+
+def _outputs(settings: Settings, given: dict[str, Any]) -> list[Output]:
+    outputs = [parse_output(text, cwd=settings.cwd) for text in given["outputs"]]
+    if given["push"]:
+        outputs.append(Output(type="registry", push=True))
+    if sum(output.dest is None and output.type in ("oci", "docker", "tar") for output in outputs) > 1:
+        raise UsageError("only one output can go to standard output", hint="give the others a dest")
+    return outputs
+
+
+@contextlib.contextmanager
+def _workspace(store: Store) -> Iterator[Path]:
+    """A directory for a context that arrives on stdin; gone afterwards."""
+    path = store.root / "tmp" / f"context-{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        yield path
+    finally:
+        if path.exists():
+            shutil.rmtree(path)
+
+
+def _client(settings: Settings) -> Client:
+    from builder.cli.registry import client  # noqa: PLC0415 - only builds that speak to a registry pay for it
+
+    return client(settings)
+
+
+def state_directory(settings: Settings) -> Path:
+    """Return the directory for state that dies with the machine: /run/pybuild for root."""
+    if os.geteuid() == 0:
+        return Path("/run/pybuild")
+    runtime = settings.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "pybuild" if runtime else settings.root / "run"
+
+
+def _write(settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions) -> dict[str, Any]:
+    """Write one output; return what it adds to the metadata."""
+    match output.type:
+        case "cacheonly":
+            return {}
+        case "image" | "registry":
+            return _push(settings, store, built, output, options) if output.push else {}
+        case "oci" | "docker":
+            return _archive(store, built, output, options)
+        case "tar":
+            from builder.export import write_tar  # noqa: PLC0415
+
+            with _destination(output.dest) as out:
+                write_tar(store.layers.view(built.image.layers), out)
+        case "local":
+            from builder.export import write_directory  # noqa: PLC0415
+
+            assert output.dest is not None
+            write_directory(store.layers.view(built.image.layers), output.dest, uid=os.getuid(), gid=os.getgid())
+    return {}
+
+
+def _push(settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions) -> dict[str, Any]:
+    from builder.cli.push import push_image  # noqa: PLC0415
+
+    references = options.names
+    if not references:
+        raise UsageError("there is no name to push to", hint="name the image with -t REGISTRY/NAME:TAG")
+    digest = ""
+    for reference in references:
+        digest = push_image(settings, store, built.image, reference, compression=output.compression, level=output.level)
+    return {"containerimage.digest": digest}
+
+
+def _archive(store: Store, built: Built, output: Output, options: BuildOptions) -> dict[str, Any]:
+    from layerstore.archive import save_image  # noqa: PLC0415
+
+    names = [reference.canonical for reference in options.names]
+    if not output.tar:
+        if output.dest is None:
+            raise UsageError("--output tar=false writes a directory", hint="give dest=DIRECTORY")
+        digest = save_image(store, built.image, names, output.dest, format=output.type, tar=False, compression=output.compression)
+        return {"containerimage.digest": digest}
+    with _destination(output.dest) as out:
+        digest = save_image(store, built.image, names, out, format=output.type, tar=True, compression=output.compression)
+    return {"containerimage.digest": digest}
+
+
+@contextlib.contextmanager
+def _destination(dest: Path | None) -> Iterator[Any]:
+    """Open a file that appears whole or not at all, or standard output."""
+    if dest is None:
+        if os.isatty(1):
+            raise UsageError("an archive is not written to a terminal", hint="give dest=FILE, or redirect standard output")
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    part = dest.with_name(f".{dest.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        os.rename(part, dest)
+    except OSError as error:
+        raise ExportError(f"cannot write {dest}: {error.strerror}", hint="choose another dest") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+
+
+def _metadata(built: Built) -> dict[str, Any]:
+    names = ",".join(built.image.names)
+    found: dict[str, Any] = {"containerimage.config.digest": str(built.image.id)}
+    if built.image.manifest is not None:
+        found["containerimage.digest"] = str(built.image.manifest)
+    if names:
+        found["image.name"] = names
+    return found
+
+
+def _report(settings: Settings, given: dict[str, Any], built: Built, metadata: dict[str, Any], *, quiet: bool) -> None:
+    if quiet:
+        click.echo(built.image.id)
+    for name, text in (("iidfile", str(built.image.id)), ("metadata_file", json.dumps(metadata, indent=2) + "\n")):
+        if given[name]:
+            path = settings.path(given[name])
+            try:
+                path.write_text(text)
+            except OSError as error:
+                raise ExportError(f"cannot write {path}: {error.strerror}", hint="choose another file") from error

@@ -1,0 +1,208 @@
+"""The inputs of `pybuild build` as users write them: context, Dockerfile, build arguments, secrets, named contexts."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.cli.context import Settings
+from builder.errors import SourceError, UsageError
+from builder.plan import ImageContext, LocalDirectory, NamedContext
+
+if TYPE_CHECKING:
+    from layerstore import Store
+
+MOST_SECRET = 500 << 10
+_REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
+_SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What is built: `context` is a directory or None, `dockerfile` the text, `path` where it lies if it is a file."""
+
+    context: Path | None
+    dockerfile: bytes
+    name: str
+    path: Path | None
+
+
+def read_inputs(settings: Settings, context: str, file: str | None, *, unpack_to: Path) -> Inputs:
+    """Find context and Dockerfile. `-` as context is a tar or a Dockerfile on stdin, `-` as file a Dockerfile on stdin.
+
+    A tar is unpacked below `unpack_to`, a directory that the caller removes. SourceError, UsageError.
+    """
+    if context.startswith(_REMOTE):
+        raise UsageError(f"the context {context} is remote: only local ones are read", hint="fetch it and name the directory")
+    if context == "-":
+        if file == "-":
+            raise UsageError("context and Dockerfile cannot both be read from stdin", hint="name one of them by its path")
+        return _from_stdin(settings, file, unpack_to)
+    root = settings.path(context)
+    if not root.is_dir():
+        what = "is not a directory" if root.exists() else "does not exist"
+        raise SourceError(f"the build context {context} {what}", hint="give a directory, as in `pybuild -t app .`")
+    if file == "-":
+        return Inputs(context=root, dockerfile=_stdin(), name="Dockerfile", path=None)
+    return _with_dockerfile(root, file, settings.cwd)
+
+
+def _with_dockerfile(root: Path, file: str | None, base: Path) -> Inputs:
+    """Read the Dockerfile: `file` is relative to `base`; without it, the context's own."""
+    if file is not None:
+        path = base / file
+    else:
+        path = root / "Dockerfile"
+        if not path.exists() and (root / "dockerfile").exists():
+            path = root / "dockerfile"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SourceError(
+            f"cannot read the Dockerfile {path}: {error.strerror}",
+            hint="name it with -f, or create one" if file is None else "look at the path given to -f",
+        ) from error
+    return Inputs(context=root, dockerfile=data, name=file or path.name, path=path)
+
+
+def _stdin() -> bytes:
+    return sys.stdin.buffer.read()
+
+
+def _from_stdin(settings: Settings, file: str | None, unpack_to: Path) -> Inputs:
+    """The context on stdin: a tar, compressed or not, or the text of a Dockerfile that needs no context."""
+    from builder.archive import is_archive, unpack  # noqa: PLC0415 - only for contexts on stdin
+
+    stream = sys.stdin.buffer
+    head = stream.peek(1 << 16)
+    if not is_archive(head):
+        if file is not None:
+            raise UsageError("stdin is no tar, so it holds no file for -f", hint="use `-f - DIRECTORY` for a Dockerfile on stdin")
+        return Inputs(context=None, dockerfile=stream.read(), name="Dockerfile", path=None)
+    unpack_to.mkdir(parents=True, exist_ok=True)
+    unpack(stream, unpack_to)
+    del settings
+    return _with_dockerfile(unpack_to, file, unpack_to)
+
+
+def parse_pairs(texts: Iterable[str], what: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return `KEY=VALUE` options as a mapping; `KEY` alone takes its value from `environ`, and is left out if unset there."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key:
+            raise UsageError(f"{what}: {text!r} has no name", hint="write NAME=VALUE")
+        if equals:
+            pairs[key] = value
+        elif environ is None:
+            pairs[key] = ""
+        elif key in environ:
+            pairs[key] = environ[key]
+    return pairs
+
+
+def parse_contexts(texts: Iterable[str], settings: Settings, store: Store) -> dict[str, NamedContext]:
+    """Return `--build-context NAME=VALUE` options; OCI layouts are loaded into `store`."""
+    contexts: dict[str, NamedContext] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"--build-context: {text!r} is not NAME=VALUE", hint="as in --build-context shared=../shared")
+        if value.startswith("docker-image://"):
+            contexts[name.lower()] = ImageContext(reference=value.removeprefix("docker-image://"))
+        elif value.startswith("oci-layout://"):
+            contexts[name.lower()] = _layout(value.removeprefix("oci-layout://"), settings, store)
+        elif value.startswith(_REMOTE):
+            raise UsageError(f"--build-context: {value} is remote: only local ones are read", hint="fetch it first")
+        else:
+            path = settings.path(value)
+            if not path.is_dir():
+                raise SourceError(f"the build context {name}={value} is not a directory", hint="give a directory")
+            contexts[name.lower()] = LocalDirectory(path=path)
+    return contexts
+
+
+def _layout(text: str, settings: Settings, store: Store) -> NamedContext:
+    from layerstore.archive import load  # noqa: PLC0415 - only for contexts of this kind
+
+    path, _, tag = text.partition(":") if "@" not in text else text.partition("@")
+    images = load(store, settings.path(path))
+    chosen = [image for image in images if not tag or any(name.endswith(":" + tag) for name in image.names)]
+    if len(chosen) != 1:
+        found = ", ".join(name for image in images for name in image.names) or "images without a name"
+        raise SourceError(f"the OCI layout {path} does not have exactly one image {tag or '(no tag given)'}", hint=f"it has {found}")
+    return ImageContext(reference=chosen[0].names[0] if chosen[0].names else str(chosen[0].id))
+
+
+def parse_secrets(texts: Iterable[str], settings: Settings) -> dict[str, bytes]:
+    """Return `--secret id=ID[,src=FILE|,env=NAME][,type=file|env]` options: ids and values."""
+    secrets: dict[str, bytes] = {}
+    for text in texts:
+        fields = dict(field.partition("=")[::2] for field in next(csv.reader([text])))
+        unknown = sorted(set(fields) - {"id", "src", "source", "env", "type"})
+        if unknown:
+            raise UsageError(f"--secret: unknown key {unknown[0]!r}", hint="its keys are id, src, env and type")
+        identity = fields.get("id") or ""
+        source = fields.get("src", fields.get("source"))
+        variable = fields.get("env")
+        if fields.get("type") == "env" and variable is None:
+            variable, source = source or identity, None
+        if not identity:
+            identity = os.path.basename(source) if source else variable or ""
+        if not identity:
+            raise UsageError(f"--secret: {text!r} has no id", hint="as in --secret id=token,src=token.txt")
+        if source is None and variable is None and fields.get("type") != "file" and identity in settings.environ:
+            variable = identity
+        secrets[identity] = _secret(settings, identity, source, variable)
+    return secrets
+
+
+def _secret(settings: Settings, identity: str, source: str | None, variable: str | None) -> bytes:
+    if variable is not None:
+        if variable not in settings.environ:
+            raise UsageError(f"--secret {identity}: the variable {variable} is not set", hint="set it, or give src=FILE")
+        value = settings.environ[variable].encode("utf-8", "surrogateescape")
+    else:
+        try:
+            value = settings.path(source or identity).read_bytes()
+        except OSError as error:
+            raise SourceError(f"--secret {identity}: cannot read {source or identity}: {error.strerror}") from error
+    if len(value) > MOST_SECRET:
+        raise UsageError(f"--secret {identity} has {len(value)} bytes; the limit is {MOST_SECRET}")
+    return value
+
+
+def parse_ssh(texts: Iterable[str], settings: Settings) -> dict[str, Path]:
+    """Return `--ssh ID[=SOCKET]` options: ids and the sockets of key agents."""
+    agents: dict[str, Path] = {}
+    for text in texts:
+        identity, _, socket = text.partition("=")
+        socket = socket or settings.environ.get("SSH_AUTH_SOCK", "")
+        if not socket:
+            raise UsageError(f"--ssh {text}: SSH_AUTH_SOCK is not set", hint="start an agent, or give --ssh ID=SOCKET")
+        path = settings.path(socket)
+        if not path.is_socket():
+            raise UsageError(f"--ssh {text}: {socket} is not a socket", hint="give the socket of a running ssh-agent")
+        agents[identity or "default"] = path
+    return agents
+
+
+def parse_size(text: str, what: str) -> int:
+    """Return a size such as `64m` in bytes."""
+    number, unit = text.strip().lower().removesuffix("ib"), 1
+    if number.endswith("b") and len(number) > 1 and not number[-2].isdigit():
+        number = number[:-1]
+    if number and number[-1] in _SUFFIXES:
+        number, unit = number[:-1], _SUFFIXES[number[-1]]
+    try:
+        size = int(float(number) * unit)
+    except (ValueError, OverflowError):
+        size = -1
+    if size < 0:
+        raise UsageError(f"{what}: {text!r} is not a size", hint="write bytes, or a number with k, m or g")
+    return size

@@ -1,0 +1,288 @@
+"""Does one operation with store and runner: finds its result by cache key, or makes it.
+
+The only module that sees both the layer store and the runner. It knows no graph and no states (`builder/solve.py` does).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from builder.cachekey import Ingredient, ingredients, key_of
+from builder.copy import (
+    CopyError,
+    CopyPlan,
+    CopySpec,
+    PathSource,
+    Selection,
+    facts_hold,
+    plan_copy,
+    plan_mkdir,
+    select,
+)
+from builder.errors import BuildError, LocatedError
+from builder.events import Event
+from builder.filetree import EmptyTree, FileTree
+from builder.graph import Vertex
+from builder.ops import BindMount, CacheMount, ContextOp, CopyOp, ImageOp, MkdirOp, RunOp, ScratchOp
+from builder.solve import Result
+from grammar import Diagnostic
+from layerstore import CacheKey, CacheRecord, DiffId, Store, chain_id
+
+if TYPE_CHECKING:
+    from builder.context import LocalContext
+    from builder.runstep import RunSteps
+    from layerstore import View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyLookup:
+    """What was found out about a copy before it is known whether it has to be done."""
+
+    selection: Selection
+    dest: FileTree | None
+    content_key: CacheKey
+    listed: tuple[Ingredient, ...]
+
+
+@dataclass(slots=True)
+class Executor:
+    """Finds and makes results for one build (a `builder.solve.Worker`).
+
+    `contexts` maps the names of local contexts to their trees, which are read when first needed. `wants_tree` holds the ids
+    of the vertices whose layers somebody will read as files. `created_ns` is the time of directories that a copy makes on
+    its way. `steps` executes RUNs.
+    """
+
+    store: Store
+    contexts: Mapping[str, Callable[[], LocalContext]]
+    steps: RunSteps
+    clock: Callable[[], float]
+    wants_tree: frozenset[str] = frozenset()
+    created_ns: int = 0
+    _trees: dict[str, LocalContext] = field(default_factory=dict)
+    _views: dict[tuple[DiffId, ...], View] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    # -- finding --------------------------------------------------------------------------------------------------
+
+    def lookup(self, vertex: Vertex, inputs: Sequence[Result]) -> Result | None:
+        """Return the result of `vertex` if it is known."""
+        match vertex.op:
+            case ScratchOp():
+                return Result()
+            case ContextOp():
+                return Result()
+            case ImageOp(layers=layers):
+                return Result(layers=layers, cached=True)
+            case MkdirOp() | CopyOp() | RunOp():
+                if vertex.ignore_cache:
+                    return None
+                with self._located(vertex):
+                    key, _ = self._step_key(vertex, inputs)
+                return self._find(key, self._below(vertex, inputs))
+            case _:
+                assert_never(vertex.op)
+
+    def _find(self, key: CacheKey, below: tuple[DiffId, ...]) -> Result | None:
+        for record in self.store.cache.find(key):
+            return Result(layers=below + record.layers, cached=True)
+        return None
+
+    def _below(self, vertex: Vertex, inputs: Sequence[Result]) -> tuple[DiffId, ...]:
+        del vertex
+        return inputs[0].layers
+
+    def _step_key(self, vertex: Vertex, inputs: Sequence[Result]) -> tuple[CacheKey, tuple[Ingredient, ...]]:
+        """The key that answers "is this step cached": the definition, the parent's chain, what else is read."""
+        op = vertex.op
+        if isinstance(op, CopyOp):
+            parent = "" if op.spec.independent else str(chain_id(inputs[0].layers))
+            read = (("sources", str(self._content_of(vertex, inputs))),)
+            listed = ingredients(op, (("parent", parent), *read))
+        elif isinstance(op, RunOp):
+            read = tuple(
+                (f"input of mount {at}", str(self._mount_content(vertex, inputs, mount)))
+                for at, mount in enumerate(op.mounts)
+                if isinstance(mount, BindMount)
+            )
+            listed = ingredients(op, (("parent", str(chain_id(inputs[0].layers))), *read))
+        else:
+            listed = ingredients(op, (("parent", str(chain_id(inputs[0].layers))),))
+        return key_of(listed), listed
+
+    def _content_of(self, vertex: Vertex, inputs: Sequence[Result]) -> str:
+        op = vertex.op
+        assert isinstance(op, CopyOp)
+        return self._select(op.spec, vertex, inputs).digest(self.store.files)
+
+    def _mount_content(self, vertex: Vertex, inputs: Sequence[Result], mount: BindMount | CacheMount) -> str:
+        assert mount.input is not None
+        spec = CopySpec(sources=(PathSource(os.fsencode(mount.source)),), dest=b"/")
+        return select(spec, self.tree(vertex.inputs[mount.input], inputs[mount.input])).digest(self.store.files)
+
+    # -- trees ----------------------------------------------------------------------------------------------------
+
+    def tree(self, vertex: Vertex, result: Result) -> FileTree:
+        """Return what `vertex` yielded as a tree of files."""
+        if isinstance(vertex.op, ContextOp):
+            return self.context(vertex.op.name)
+        return self.view(result.layers)
+
+    def context(self, name: str) -> LocalContext:
+        """Return a local context, read once."""
+        with self._lock:
+            if name not in self._trees:
+                self._trees[name] = self.contexts[name]()
+            return self._trees[name]
+
+    def view(self, layers: tuple[DiffId, ...]) -> View:
+        """Return the merged view of a chain; trees that are missing are made."""
+        with self._lock:
+            known = self._views.get(layers)
+        if known is None:
+            known = self.store.layers.view(layers)
+            with self._lock:
+                known = self._views.setdefault(layers, known)
+        return known
+
+    def _dest(self, op: CopyOp, inputs: Sequence[Result]) -> FileTree | None:
+        """The tree a copy lands in; None for an empty one, which knows no names."""
+        if op.spec.independent or not inputs[0].layers:
+            return None
+        return self.view(inputs[0].layers)
+
+    def _select(self, spec: CopySpec, vertex: Vertex, inputs: Sequence[Result]) -> Selection:
+        source = self.tree(vertex.inputs[1], inputs[1]) if len(inputs) > 1 else EmptyTree()
+        return select(spec, source)
+
+    # -- making ---------------------------------------------------------------------------------------------------
+
+    def make(self, vertex: Vertex, inputs: Sequence[Result], emit: Callable[[Event], None]) -> Result:
+        """Make the result of `vertex`, or find what another process has made meanwhile."""
+        with self._located(vertex):
+            key, listed = self._step_key(vertex, inputs)
+            # One maker per key among all processes: the second waits, and then finds.
+            with self.store.lock(f"step-{key.hex}"):
+                if not vertex.ignore_cache and (found := self._find(key, self._below(vertex, inputs))) is not None:
+                    return found
+                layers, note = self._made(vertex, inputs, emit)
+                added = layers[len(inputs[0].layers) :]
+                self.store.cache.put(CacheRecord(key=key, layers=added, ingredients=listed, created=self._now_ns()))
+                return Result(layers=layers, note=note)
+
+    def _now_ns(self) -> int:
+        return int(self.clock() * 1e9)
+
+    def _made(
+        self, vertex: Vertex, inputs: Sequence[Result], emit: Callable[[Event], None]
+    ) -> tuple[tuple[DiffId, ...], str]:
+        op = vertex.op
+        below = inputs[0].layers
+        match op:
+            case MkdirOp():
+                dest = self.view(below) if below else None
+                plan = plan_mkdir(os.fsencode(op.path), op.user, dest, created_ns=self.created_ns)
+                content, listed = self._content_key(op, ())
+                layer, note = self._layer(vertex, content, listed, plan, dest)
+            case CopyOp():
+                selection = self._select(op.spec, vertex, inputs)
+                dest = self._dest(op, inputs)
+                content, listed = self._content_key(op, (("sources", str(selection.digest(self.store.files))),))
+                plan = plan_copy(op.spec, selection, dest, created_ns=self.created_ns)
+                layer, note = self._layer(vertex, content, listed, plan, dest)
+            case RunOp():
+                layer, note = self.steps.run(vertex, op, inputs, self, emit), ""
+            case ScratchOp() | ContextOp() | ImageOp():
+                raise AssertionError(f"BUG: {vertex.name} is never made")
+            case _:
+                assert_never(op)
+        return (*below, layer), note
+
+    def _content_key(
+        self, op: CopyOp | MkdirOp, inputs: tuple[Ingredient, ...]
+    ) -> tuple[CacheKey, tuple[Ingredient, ...]]:
+        """The key of a copy's layer wherever it lands; the facts of its records say where that is."""
+        listed = ingredients(op, (("layer", "independent of what is below"), *inputs))
+        return key_of(listed), listed
+
+    def _layer(
+        self,
+        vertex: Vertex,
+        key: CacheKey,
+        listed: tuple[Ingredient, ...],
+        plan: CopyPlan,
+        dest: FileTree | None,
+    ) -> tuple[DiffId, str]:
+        """Write the layer of a copy, or take one that was made on another parent of which the same facts hold."""
+        from layerstore import Compression, Forms  # noqa: PLC0415 - a cached build makes no layer
+
+        if not vertex.ignore_cache:
+            for record in self.store.cache.find(key):
+                if facts_hold(record.facts, dest):
+                    return record.layers[0], "layer reused: nothing that it depends on has changed"
+        forms = Forms.TREE if vertex.id in self.wants_tree else Forms.BLOB
+        layer = self.store.layers.write(plan.entries(), forms=forms, compression=Compression.ZSTD, level=1)
+        self.store.cache.put(
+            CacheRecord(
+                key=key,
+                layers=(layer.diff_id,),
+                facts=plan.facts,
+                ingredients=listed,
+                created=self._now_ns(),
+            )
+        )
+        return layer.diff_id, ""
+
+    def materialise(self, vertex: Vertex, result: Result, source: str) -> Path:
+        """Return a host directory that holds `source` of a context under its own name, made like a copy, once per content."""
+        from layerstore import Forms  # noqa: PLC0415 - a cached build makes no layer
+
+        tree = self.tree(vertex, result)
+        resolved = tree.resolve(os.fsencode(source))
+        spec = CopySpec(sources=(PathSource(resolved or b"."),), dest=b"/", parents=bool(resolved))
+        selection = select(spec, tree)
+        key, listed = self._content_key(CopyOp(spec=spec), (("bind", str(selection.digest(self.store.files))),))
+        with self.store.lock(f"step-{key.hex}"):
+            found = self.store.cache.find(key)
+            if found:
+                diff_id = found[0].layers[0]
+            else:
+                plan = plan_copy(spec, selection, None, created_ns=self.created_ns)
+                diff_id = self.store.layers.write(plan.entries(), forms=Forms.TREE).diff_id
+                self.store.cache.put(
+                    CacheRecord(key=key, layers=(diff_id,), ingredients=listed, created=self._now_ns())
+                )
+        return self.store.layers.tree(diff_id) / os.fsdecode(resolved)
+
+    def cancel(self) -> None:
+        """Kill the steps that run."""
+        self.steps.cancel()
+
+    # -- errors ---------------------------------------------------------------------------------------------------
+
+    def _located(self, vertex: Vertex) -> _Located:
+        return _Located(vertex)
+
+
+class _Located:
+    """Gives errors of a vertex that have no place yet the place of their word, or of the instruction."""
+
+    def __init__(self, vertex: Vertex) -> None:
+        self.vertex = vertex
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, BuildError) or isinstance(error, LocatedError) or self.vertex.span is None:
+            return
+        span = self.vertex.span
+        if isinstance(error, CopyError) and self.vertex.words:
+            span = self.vertex.words[error.word] if error.word >= -1 else span
+        diagnostic = Diagnostic(code=error.code, message=error.message, span=span, hint=error.hint)
+        raise LocatedError((diagnostic,)) from error

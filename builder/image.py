@@ -1,0 +1,194 @@
+"""An image's config and history while a stage is planned, in the reference builder's form.
+
+The config is JSON as in the OCI image specification (config.md) with Docker's additions; fields of a base image that are
+not known here are kept. History texts are what `docker history` shows.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from layerstore.digest import DiffId
+from layerstore.platforms import Platform
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+COMMENT = "buildkit.dockerfile.v0"
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class HistoryEntry:
+    """One line of history; `layer` tells whether a layer belongs to it."""
+
+    created_by: str
+    layer: bool
+
+
+@dataclass(slots=True)
+class ImageConfig:
+    """A config that instructions edit. `document` is the whole JSON, `base_history` what came with the base."""
+
+    document: Json
+    base_history: list[Json] = field(default_factory=list)
+    base_layers: tuple[DiffId, ...] = ()
+    history: list[HistoryEntry] = field(default_factory=list)
+
+    @classmethod
+    def scratch(cls, platform: Platform) -> ImageConfig:
+        """Return the config that `FROM scratch` starts with."""
+        document: Json = {"architecture": platform.architecture, "os": platform.os, "config": {"WorkingDir": "/"}}
+        if platform.variant:
+            document["variant"] = platform.variant
+        made = cls(document)
+        made.default_path()
+        return made
+
+    @classmethod
+    def of_base(cls, document: Mapping[str, Any], layers: tuple[DiffId, ...]) -> ImageConfig:
+        """Return what a stage on a base image starts with: its config without `created`, its history, its layers."""
+        own = copy.deepcopy(dict(document))
+        history = own.pop("history", None) or []
+        own.pop("created", None)
+        own.pop("rootfs", None)
+        # Left by docker's first builder; they speak of a container that is gone.
+        for name in ("container", "container_config", "docker_version", "id", "parent"):
+            own.pop(name, None)
+        if not isinstance(own.get("config"), dict):
+            own["config"] = {}
+        made = cls(own, base_history=history, base_layers=layers)
+        made.default_path()
+        return made
+
+    def fork(self) -> ImageConfig:
+        """Return a copy for a stage that is based on this one."""
+        return ImageConfig(
+            copy.deepcopy(self.document), list(self.base_history), self.base_layers, list(self.history)
+        )
+
+    @property
+    def config(self) -> Json:
+        """The `config` object: what containers start with."""
+        inner: Json = self.document["config"]
+        return inner
+
+    def default_path(self) -> None:
+        """Append PATH to the environment if there is none, as the reference does for every stage."""
+        env = self.config.setdefault("Env", []) or []
+        if not any(pair.startswith("PATH=") for pair in env):
+            env.append("PATH=" + DEFAULT_PATH)
+        self.config["Env"] = env
+
+    def set_env(self, key: str, value: str) -> None:
+        """Replace a variable where it stands, or append it."""
+        env: list[str] = self.config.setdefault("Env", [])
+        for at, pair in enumerate(env):
+            if pair.partition("=")[0] == key:
+                env[at] = f"{key}={value}"
+                return
+        env.append(f"{key}={value}")
+
+    def set_or_drop(self, name: str, value: object) -> None:
+        """Set a field of `config`; an empty value takes it out, as Go's `omitempty` does."""
+        if value:
+            self.config[name] = value
+        else:
+            self.config.pop(name, None)
+
+    def set_labels(self, labels: Iterable[tuple[str, str]]) -> None:
+        """Set labels over those that are there."""
+        merged = {**(self.config.get("Labels") or {}), **dict(labels)}
+        self.set_or_drop("Labels", merged)
+
+    def commit(self, created_by: str, *, layer: bool = False) -> None:
+        """Append a history entry."""
+        self.history.append(HistoryEntry(created_by, layer))
+
+    def document_for(self, layers: Sequence[DiffId], *, created: datetime) -> bytes:
+        """Return the finished config as canonical JSON; `layers` are all of the image's, lowest first."""
+        stamp = timestamp(created)
+        history = list(self.base_history)
+        for entry in self.history:
+            line: Json = {"created": stamp, "created_by": entry.created_by, "comment": COMMENT}
+            if not entry.layer:
+                line["empty_layer"] = True
+            history.append(line)
+        document = dict(self.document)
+        document["created"] = stamp
+        document["history"] = history
+        document["rootfs"] = {"type": "layers", "diff_ids": list(layers)}
+        document["config"] = {name: self.config[name] for name in sorted(self.config)}
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
+            "utf-8", "surrogateescape"
+        )
+
+
+def timestamp(moment: datetime) -> str:
+    """Return `moment` as RFC 3339 in UTC, with the fraction only where there is one."""
+    moment = moment.astimezone(UTC)
+    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
+    fraction = f".{moment.microsecond:06d}".rstrip("0").rstrip(".")
+    return text + fraction + "Z"
+
+
+def go_quote(text: str) -> str:
+    """Return `text` as Go's %q prints it (strconv.Quote)."""
+    out = ['"']
+    for char in text:
+        code = ord(char)
+        if char in '"\\':
+            out.append("\\" + char)
+        elif char in _ESCAPES:
+            out.append(_ESCAPES[char])
+        elif 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8
+            out.append(f"\\x{code - 0xDC00:02x}")
+        elif char.isprintable():
+            out.append(char)
+        elif code < 0x80:
+            out.append(f"\\x{code:02x}")
+        elif code < 0x10000:
+            out.append(f"\\u{code:04x}")
+        else:
+            out.append(f"\\U{code:08x}")
+    out.append('"')
+    return "".join(out)
+
+
+_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+
+
+def go_quoted_list(words: Iterable[str]) -> str:
+    """Return a list as Go's %q prints it: `["a" "b c"]`."""
+    return "[" + " ".join(map(go_quote, words)) + "]"
+
+
+def go_list(words: Iterable[str]) -> str:
+    """Return a list as Go's %v prints it: `[a b c]`."""
+    return "[" + " ".join(words) + "]"
+
+
+def go_duration(nanoseconds: int) -> str:
+    """Return a duration as Go prints it: `1h0m0s`, `1m30s`, `2.5s`, `250ms`, `0s`."""
+    if nanoseconds == 0:
+        return "0s"
+    sign, left = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
+    for unit, size in (("ns", 1), ("µs", 1_000), ("ms", 1_000_000)):
+        if left < size * 1_000 and size < 1_000_000_000:
+            return sign + _decimal(left, size) + unit
+    minutes, seconds = divmod(left, 60_000_000_000)
+    hours, minutes = divmod(minutes, 60)
+    text = _decimal(seconds, 1_000_000_000) + "s"
+    if hours:
+        return f"{sign}{hours}h{minutes}m{text}"
+    return f"{sign}{minutes}m{text}" if minutes else sign + text
+
+
+def _decimal(amount: int, unit: int) -> str:
+    whole, part = divmod(amount, unit)
+    digits = len(str(unit)) - 1
+    return f"{whole}.{part:0{digits}d}".rstrip("0").rstrip(".") if part else str(whole)

@@ -1,0 +1,76 @@
+"""The network that the RUN steps of one build share: made when the first step needs it, gone with the build."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.spec import HostNetwork, JoinNetwork, Network, NoNetwork
+
+if TYPE_CHECKING:
+    from runner.network import Endpoint, NetworkNamespace
+
+MODES = ("default", "none", "host", "bridge")
+
+
+@dataclass(slots=True)
+class BuildNetwork:
+    """Gives RUN steps their network. `state` is the directory where addresses of the bridge are recorded.
+
+    `default` is what a step gets that asks for nothing: `bridge`, `host` or `none`. One network namespace on the bridge
+    serves all steps: they are one build's, and joining it costs nothing.
+    """
+
+    state: Path
+    default: str = "bridge"
+    _namespace: NetworkNamespace | None = None
+    _endpoint: Endpoint | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, mode: str) -> Network:
+        """Return the network for a step; RunnerError if the host cannot give it."""
+        match self.default if mode == "default" else mode:
+            case "none":
+                return NoNetwork()
+            case "host":
+                return HostNetwork()
+            case "bridge":
+                return JoinNetwork(self._bridge())
+            case other:
+                raise AssertionError(f"BUG: network mode {other}")
+
+    def is_host(self, mode: str) -> bool:
+        """Say whether a step of this mode sees the host's own network."""
+        return (self.default if mode == "default" else mode) == "host"
+
+    def _bridge(self) -> str:
+        from runner.network import Bridge, NetworkNamespace  # noqa: PLC0415 - only steps on the bridge pay for it
+
+        with self._lock:
+            if self._namespace is None:
+                namespace = NetworkNamespace.create()
+                try:
+                    bridge = Bridge(self.state)
+                    bridge.ensure()
+                    name = f"build-{os.getpid()}-{os.urandom(4).hex()}"
+                    self._endpoint = bridge.attach(namespace, id=name, owner=os.getpid())
+                except BaseException:
+                    namespace.close()
+                    raise
+                self._namespace = namespace
+            return self._namespace.path
+
+    def close(self) -> None:
+        """Take the network away; safe to repeat."""
+        with self._lock:
+            if self._endpoint is not None:
+                self._endpoint.release()
+                self._endpoint = None
+            if self._namespace is not None:
+                self._namespace.close()
+                self._namespace = None
+
+

@@ -1,0 +1,150 @@
+"""The operations a build is made of: frozen values that say what is to be done, never how.
+
+Instructions that change only metadata are no operations: they are edits of the image config made while planning, and can
+invalidate nothing. Every value here is part of a cache key (`builder/cachekey.py`) unless its docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from builder.copy import CopySpec
+from layerstore.digest import DiffId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOp:
+    """The layers of an image that is in the store; `reference` is for people."""
+
+    reference: str
+    layers: tuple[DiffId, ...]
+    platform: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScratchOp:
+    """Nothing: the empty root file system."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextOp:
+    """A local directory by the name it has in this build; it yields a file tree, not layers."""
+
+    name: str
+    root: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFile:
+    """A file to fetch by HTTP(S), with the digest it must have, if one was given."""
+
+    url: str
+    checksum: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOp:
+    """COPY or ADD: `spec` says what goes where, `remotes` are downloaded and copied beside the sources of `spec`.
+
+    Its inputs are the tree that the path sources are in and, unless `spec.independent`, the parent before it.
+    """
+
+    spec: CopySpec
+    remotes: tuple[RemoteFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MkdirOp:
+    """WORKDIR: a directory with its parents, owned by `user` (an USER value, resolved in the parent) where made."""
+
+    path: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindMount:
+    """`source` below the root of input `input` (an index into the vertex's inputs), bound at `target`."""
+
+    target: str
+    source: str
+    input: int
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheMount:
+    """A directory that outlives the build. Only its target, `read_only` and the seed of a fresh one count for the key."""
+
+    target: str
+    id: str
+    sharing: str
+    mode: int
+    uid: int
+    gid: int
+    read_only: bool
+    input: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TmpfsMount:
+    """An empty file system in memory; `size` in bytes, 0 is the kernel's default."""
+
+    target: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretMount:
+    """A secret as a file (`target`), a variable (`env`) or both. The value never counts for a key."""
+
+    id: str
+    target: str | None
+    env: str | None
+    required: bool
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshMount:
+    """The socket of a key agent of the caller's."""
+
+    id: str
+    target: str
+    required: bool
+    mode: int
+    uid: int
+    gid: int
+
+
+OpMount = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOp:
+    """RUN. Its first input is the parent; bind and cache mounts name further ones.
+
+    `env` is what the process gets, `NAME=value` in order. `proxies` are given to the process too but never count.
+    `scripts` are executables that appear read-only below /dev/pipes. `extra_hosts` are (name, address): the names count.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str
+    mounts: tuple[OpMount, ...] = ()
+    network: str = "default"
+    security: str = "sandbox"
+    hostname: str = "buildkitsandbox"
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    shm_size: int = 0
+    ulimits: tuple[str, ...] = ()
+    scripts: tuple[tuple[str, bytes], ...] = ()
+    platform: str = ""
+    proxies: tuple[str, ...] = field(default=(), compare=False)
+
+
+Op = ImageOp | ScratchOp | ContextOp | CopyOp | MkdirOp | RunOp

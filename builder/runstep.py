@@ -1,0 +1,465 @@
+"""One RUN: its container's spec, its mounts, its output, and the layer it leaves.
+
+It knows the store's uppers and the runner's specs; which step runs when, and what is cached, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import select
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from builder.cachemounts import CacheMounts
+from builder.copy import CopySpec, PathSource, plan_copy, plan_mkdir, select
+from builder.errors import BuildError, Canceled, LocatedError, StepFailed
+from builder.events import Event, Log
+from builder.graph import Vertex
+from builder.network import BuildNetwork
+from builder.ops import BindMount, CacheMount, ContextOp, RunOp, SecretMount, SshMount, TmpfsMount
+from builder.plan import PIPES
+from builder.solve import Result
+from builder.ulimits import parse_ulimit
+from builder.users import User, lookup_user
+from grammar import Diagnostic
+from builder.writetree import write_tree
+from layerstore import DiffId, Store
+from layerstore.entry import Kind
+
+if TYPE_CHECKING:
+    from layerstore import Upper, View
+    from builder.execute import Executor
+    from runner import AnyMount, Launcher, Process, Spec
+
+_READ = 1 << 16
+_TAIL = 20
+
+
+class SecretMissing(BuildError):
+    """A step requires a secret that the build was not given."""
+
+    code = "secret"
+
+
+@dataclass(slots=True)
+class RunSteps:
+    """Executes the RUNs of one build. The launcher and the network start with the first of them.
+
+    `scratch` is a directory of this build's own, `secrets` map ids to
+    values, `ssh` ids to sockets of agents. `logs` is the directory where output is kept whole.
+    """
+
+    store: Store
+    network: BuildNetwork
+    scratch: Path
+    logs: Path
+    clock: Callable[[], float]
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
+    ssh: Mapping[str, Path] = field(default_factory=dict)
+    cache_namespace: str = ""
+    cgroup_parent: str | None = None
+    _launcher: Launcher | None = None
+    _running: set[Process] = field(default_factory=set)
+    _canceled: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(
+        self,
+        vertex: Vertex,
+        op: RunOp,
+        inputs: Sequence[Result],
+        executor: Executor,
+        emit: Callable[[Event], None],
+    ) -> DiffId:
+        """Execute `op` on its first input and return the diff ID of what it changed. StepFailed if it ends badly."""
+        below = inputs[0].layers
+        view = executor.view(below)
+        upper = self.store.layers.prepare(view)
+        with contextlib.ExitStack() as held:
+            held.callback(self.store.layers.discard, upper)
+            user = self._user(op, view)
+            self._make_cwd(op, view, upper)
+            mounts, env = self._mounts(vertex, op, inputs, executor, held)
+            spec = self._spec(op, view, upper, user, mounts, env)
+            self._execute(vertex, op, spec, emit)
+            return self.store.layers.commit(upper, view).diff_id
+
+    def cancel(self) -> None:
+        """Kill what runs; nothing more is started."""
+        with self._lock:
+            self._canceled = True
+            running = list(self._running)
+        for process in running:
+            process.signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the launcher and take the network away; safe to repeat."""
+        with self._lock:
+            launcher, self._launcher = self._launcher, None
+        if launcher is not None:
+            launcher.close()
+        self.network.close()
+
+    # -- before ---------------------------------------------------------------------------------------------------
+
+    def _user(self, op: RunOp, view: View) -> User:
+        try:
+            return lookup_user(view, op.user)
+        except BuildError as error:
+            words = " ".join(op.args)
+            message = f'process "{words}" did not complete successfully: {error.message}'
+            raise type(error)(message, hint=error.hint) from error
+
+    def _make_cwd(self, op: RunOp, view: View, upper: Upper) -> None:
+        """Make the working directory in the step's own upper if an earlier step removed it: it stays in the layer."""
+        path = view.resolve(os.fsencode(op.cwd))
+        found = view.lstat(path)
+        if found is not None:
+            if found.kind is not Kind.DIR:
+                raise BuildError(f"mkdir {op.cwd}: not a directory", hint="choose another WORKDIR")
+            return
+        write_tree(plan_mkdir(os.fsencode(op.cwd), "", view).entries(), upper.path)
+
+    def _spec(  # noqa: PLR0913 - the parts of one container
+        self, op: RunOp, view: View, upper: Upper, user: User, mounts: list[AnyMount], env: dict[str, str]
+    ) -> Spec:
+        from runner import Mount, Overlay, ProcessSpec, Spec, default_mounts, privileged  # noqa: PLC0415
+        from runner import User as Ids  # noqa: PLC0415 - nothing of the runner is loaded for a cached build
+        from runner.spec import DEFAULT_SHM_SIZE  # noqa: PLC0415
+
+        environment = dict(pair.partition("=")[::2] for pair in op.env)
+        for pair in op.proxies:
+            name, _, value = pair.partition("=")
+            environment.setdefault(name, value)
+        environment.update(env)
+        environment.setdefault("HOME", user.home)
+        files = tuple(
+            Mount(destination=name, type="bind", source=str(path), options=("ro",))
+            for name, path in ((b"etc/hosts", self._hosts(op)), (b"etc/resolv.conf", self._resolv(op)))
+        )
+        process = ProcessSpec(
+            args=op.args,
+            env=tuple(f"{name}={value}" for name, value in environment.items()),
+            cwd=op.cwd,
+            user=Ids(uid=user.uid, gid=user.gid, additional_gids=user.additional_gids),
+            rlimits=tuple(parse_ulimit(text) for text in op.ulimits),
+        )
+        spec = Spec(
+            rootfs=Overlay(lowers=tuple(reversed(view.trees)), upper=upper.path, work=upper.work),
+            process=process,
+            hostname=op.hostname,
+            mounts=(*default_mounts(shm_size=op.shm_size or DEFAULT_SHM_SIZE), *files, *mounts),
+            network=self.network.get(op.network),
+        )
+        return privileged(spec) if op.security == "insecure" else spec
+
+    def _hosts(self, op: RunOp) -> Path:
+        from runner.hosts import hosts  # noqa: PLC0415
+
+        return self._file("hosts", hosts(op.hostname, address="127.0.0.1", extra=op.extra_hosts))
+
+    def _resolv(self, op: RunOp) -> Path:
+        from builder.resolv import read_resolv_conf  # noqa: PLC0415
+        from runner.hosts import resolv_conf  # noqa: PLC0415
+
+        text = resolv_conf(read_resolv_conf(), host_network=self.network.is_host(op.network))
+        return self._file("resolv.conf", text)
+
+    def _file(self, name: str, data: bytes, mode: int = 0o644) -> Path:
+        """Return a file of the build's scratch directory with this content; steps with the same content share it."""
+        import hashlib  # noqa: PLC0415
+
+        path = self.scratch / f"{hashlib.sha256(data).hexdigest()[:16]}-{name}"
+        with self._lock:
+            if not path.exists():
+                self.scratch.mkdir(mode=0o711, parents=True, exist_ok=True)
+                path.write_bytes(data)
+                path.chmod(mode)
+        return path
+
+    # -- mounts ---------------------------------------------------------------------------------------------------
+
+    def _mounts(
+        self,
+        vertex: Vertex,
+        op: RunOp,
+        inputs: Sequence[Result],
+        executor: Executor,
+        held: contextlib.ExitStack,
+    ) -> tuple[list[AnyMount], dict[str, str]]:
+        """Return the mounts of a step and the variables that secrets and agents add to its environment."""
+        from runner import Mount  # noqa: PLC0415
+
+        mounts: list[AnyMount] = []
+        env: dict[str, str] = {}
+        for mount in op.mounts:
+            match mount:
+                case BindMount():
+                    mounts.append(self._bind(vertex, mount, inputs, executor, held))
+                case CacheMount():
+                    path = self._cache(vertex, mount, inputs, executor, held)
+                    options = ("ro",) if mount.read_only else ("rw",)
+                    target = os.fsencode(mount.target.lstrip("/"))
+                    mounts.append(Mount(destination=target, type="bind", source=str(path), options=options))
+                case TmpfsMount():
+                    options = ("nosuid", "mode=1777", *((f"size={mount.size}",) if mount.size else ()))
+                    target = os.fsencode(mount.target.lstrip("/"))
+                    mounts.append(Mount(destination=target, type="tmpfs", source="tmpfs", options=options))
+                case SecretMount():
+                    mounts += self._secret(mount, env)
+                case SshMount():
+                    mounts += self._agent(mount, env)
+                case _:
+                    assert_never(mount)
+        for name, data in op.scripts:
+            path = self._file(name, data, 0o755)
+            target = os.fsencode((PIPES + name).lstrip("/"))
+            mounts.append(Mount(destination=target, type="bind", source=str(path), options=("ro",)))
+        return mounts, {name: value for name, value in env.items() if name}
+
+    def _bind(
+        self,
+        vertex: Vertex,
+        mount: BindMount,
+        inputs: Sequence[Result],
+        executor: Executor,
+        held: contextlib.ExitStack,
+    ) -> AnyMount:
+        from runner import Mount, OverlayMount  # noqa: PLC0415
+
+        source, result = vertex.inputs[mount.input], inputs[mount.input]
+        target = os.fsencode(mount.target.lstrip("/"))
+        if isinstance(source.op, ContextOp):
+            path = executor.materialise(source, result, mount.source)
+            lowers: tuple[Path, ...] = (path,)
+        else:
+            view = executor.view(result.layers)
+            inside = view.resolve(os.fsencode(mount.source))
+            entry = view.lstat(inside)
+            if entry is None and inside:
+                raise _not_found(mount.source)
+            if entry is not None and entry.kind is not Kind.DIR:
+                assert isinstance(entry.source, bytes)
+                lowers = (Path(os.fsdecode(entry.source)),)
+            else:
+                lowers = tuple(Path(os.fsdecode(one)) for one in view.directories(inside))
+        if len(lowers) == 1 and not lowers[0].is_dir():
+            return self._bind_file(lowers[0], target, held, read_only=mount.read_only)
+        if len(lowers) == 1 and mount.read_only:
+            return Mount(destination=target, type="bind", source=str(lowers[0]), options=("ro",))
+        # What a step writes to a writable bind mount is lost with the step: it goes to an upper of its own.
+        upper = self.store.layers.prepare()
+        held.callback(self.store.layers.discard, upper)
+        return OverlayMount(
+            destination=target, lowers=lowers, upper=upper.path, work=upper.work, read_only=mount.read_only
+        )
+
+    def _bind_file(self, path: Path, target: bytes, held: contextlib.ExitStack, *, read_only: bool) -> AnyMount:
+        from runner import Mount  # noqa: PLC0415
+
+        if not read_only:
+            import shutil  # noqa: PLC0415 - rare: a writable mount of a single file
+
+            upper = self.store.layers.prepare()
+            held.callback(self.store.layers.discard, upper)
+            path = Path(shutil.copy2(path, upper.path / path.name))
+        return Mount(destination=target, type="bind", source=str(path), options=("ro",) if read_only else ("rw",))
+
+    def _cache(
+        self,
+        vertex: Vertex,
+        mount: CacheMount,
+        inputs: Sequence[Result],
+        executor: Executor,
+        held: contextlib.ExitStack,
+    ) -> Path:
+        caches = CacheMounts(store=self.store, namespace=self.cache_namespace)
+        if mount.input is None:
+            return held.enter_context(caches.hold(mount, seed="", fill=lambda path: None))
+        tree = executor.tree(vertex.inputs[mount.input], inputs[mount.input])
+        inside = tree.resolve(os.fsencode(mount.source))
+        if inside and tree.lstat(inside) is None:
+            raise _not_found(mount.source)
+        spec = CopySpec(sources=(PathSource(inside or b"."),), dest=b"/")
+        selection = select(spec, tree)
+
+        def fill(path: Path) -> None:
+            write_tree(plan_copy(spec, selection, None).entries(), path)
+
+        seed = str(selection.digest(self.store.files))
+        return held.enter_context(caches.hold(mount, seed=seed, fill=fill))
+
+    def _secret(self, mount: SecretMount, env: dict[str, str]) -> list[AnyMount]:
+        from runner import FileMount  # noqa: PLC0415
+
+        value = self.secrets.get(mount.id)
+        if value is None:
+            if mount.required:
+                hint = f"pass --secret id={mount.id},src=FILE or id={mount.id},env=NAME"
+                raise SecretMissing(f"secret {mount.id}: not found", hint=hint)
+            if mount.env:
+                env[mount.env] = ""
+            return []
+        if mount.env:
+            env[mount.env] = value.decode("utf-8", "surrogateescape")
+        if mount.target is None:
+            return []
+        return [
+            FileMount(
+                destination=os.fsencode(mount.target.lstrip("/")),
+                data=value,
+                mode=mount.mode,
+                uid=mount.uid,
+                gid=mount.gid,
+            )
+        ]
+
+    def _agent(self, mount: SshMount, env: dict[str, str]) -> list[AnyMount]:
+        from runner import Mount  # noqa: PLC0415
+
+        socket = self.ssh.get(mount.id)
+        if socket is None:
+            if mount.required:
+                raise SecretMissing(f"ssh agent {mount.id}: not found", hint=f"pass --ssh {mount.id}")
+            return []
+        env.setdefault("SSH_AUTH_SOCK", mount.target)
+        target = os.fsencode(mount.target.lstrip("/"))
+        return [Mount(destination=target, type="bind", source=str(socket), options=("rw",))]
+
+    # -- the process ----------------------------------------------------------------------------------------------
+
+    def _execute(self, vertex: Vertex, op: RunOp, spec: Spec, emit: Callable[[Event], None]) -> None:
+        from runner import SetupError  # noqa: PLC0415
+
+        output = StepOutput(vertex, self.logs, self.clock, emit)
+        reads, writes = zip(os.pipe(), os.pipe(), strict=True)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                process = self._launch(spec, null, writes)
+            except SetupError as error:
+                if error.stage != "exec":
+                    raise
+                raise self._failed(vertex, op, _exec_status(error.errno), output, _exec_hint(op, error)) from error
+            finally:
+                for fd in (null, *writes):
+                    os.close(fd)
+            try:
+                output.pump(reads)
+                status = process.wait().shell_status
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+        finally:
+            for fd in reads:
+                os.close(fd)
+            output.close()
+        if self._canceled:
+            raise Canceled("canceled")
+        if status:
+            raise self._failed(vertex, op, status, output, "")
+
+    def _launch(self, spec: Spec, null: int, writes: tuple[int, ...]) -> Process:
+        with self._lock:
+            if self._canceled:
+                raise Canceled("canceled")
+            if self._launcher is None:
+                from runner import Launcher  # noqa: PLC0415
+
+                self._launcher = Launcher.start()
+            launcher = self._launcher
+        process = launcher.spawn(spec, stdin=null, stdout=writes[0], stderr=writes[1])
+        with self._lock:
+            self._running.add(process)
+            canceled = self._canceled
+        if canceled:
+            process.signal(signal.SIGKILL)
+        return process
+
+    def _failed(self, vertex: Vertex, op: RunOp, status: int, output: StepOutput, hint: str) -> LocatedError:
+        words = " ".join(op.args)
+        message = f'process "{words}" did not complete successfully: exit code: {status}'
+        if not hint and output.path is not None:
+            hint = f"the whole output is in {output.path}"
+        diagnostic = Diagnostic(code="run", message=message, span=vertex.span, hint=hint)
+        log = "" if output.path is None else str(output.path)
+        return StepFailed(diagnostic, tail=tuple(output.tail), log=log, status=status)
+
+
+class StepOutput:
+    """What a step writes: sent on as it comes, kept whole in a file, the last lines remembered."""
+
+    def __init__(
+        self, vertex: Vertex, directory: Path, clock: Callable[[], float], emit: Callable[[Event], None]
+    ) -> None:
+        self.path: Path | None = None
+        self.tail: deque[str] = deque(maxlen=_TAIL)
+        self._vertex = vertex
+        self._directory = directory
+        self._clock = clock
+        self._emit = emit
+        self._fd = -1
+        self._partial = b""
+
+    def pump(self, reads: Sequence[int]) -> None:
+        """Read both descriptors until they end."""
+        poller = select.poll()
+        streams = dict(zip(reads, (1, 2), strict=True))
+        for fd in reads:
+            poller.register(fd, select.POLLIN)
+        while streams:
+            for fd, _ in poller.poll():
+                data = os.read(fd, _READ)
+                if data:
+                    self._take(streams[fd], data)
+                else:
+                    poller.unregister(fd)
+                    del streams[fd]
+
+    def close(self) -> None:
+        """End the file."""
+        if self._partial:
+            self.tail.append(self._partial.decode("utf-8", "replace"))
+            self._partial = b""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _take(self, stream: int, data: bytes) -> None:
+        if self._fd < 0:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path = self._directory / f"{self._vertex.id.partition(':')[2][:12]}.log"
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._fd, left) :]
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        self.tail.extend(line.decode("utf-8", "replace") for line in lines[-_TAIL:])
+        self._emit(Log(vertex=self._vertex.id, time=self._clock(), stream=stream, data=data))
+
+
+def _not_found(source: str) -> BuildError:
+    path = posixpath.normpath("/" + source)
+    message = f'failed to compute cache key: failed to calculate checksum: "{path}": not found'
+    return BuildError(message, hint="name a path that the mount's source has")
+
+
+def _exec_status(number: int) -> int:
+    import errno  # noqa: PLC0415 - error path
+
+    return 127 if number in (errno.ENOENT, errno.ENOTDIR) else 126
+
+
+def _exec_hint(op: RunOp, error: object) -> str:
+    path = next((pair[5:] for pair in op.env if pair.startswith("PATH=")), "")
+    where = "" if "/" in op.args[0] else f" in PATH={path}"
+    return f"{op.args[0]} cannot be executed{where}: {error}"
+
+

@@ -1,0 +1,199 @@
+"""The state machine of a build: which vertex may start, what each one became, and when to stop.
+
+It knows vertices and their states, and asks a `Worker` to look results up and to make them. It knows no files, layers or
+processes. States are drawn in docs/design.md, "Builder".
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from builder.errors import BuildError, Canceled
+from builder.events import Completed, Event, Planned, Progress, Started, VertexId
+from builder.graph import Graph, Vertex
+from layerstore.digest import DiffId
+
+
+class VertexState(Enum):
+    """Where a vertex is. Only PENDING, READY and RUNNING are ever left; the others are final."""
+
+    PENDING = "waits for inputs"
+    READY = "all inputs have results"
+    RUNNING = "is being made"
+    CACHED = "was found"
+    DONE = "was made"
+    FAILED = "could not be made"
+    CANCELED = "was given up"
+
+
+_FINAL = frozenset({VertexState.CACHED, VertexState.DONE, VertexState.FAILED, VertexState.CANCELED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a vertex yields: the whole chain of layers, lowest first. A context yields none: it is read as a tree.
+
+    `cached` says that nothing was done, `note` what there is to say about how it was made.
+    """
+
+    layers: tuple[DiffId, ...] = ()
+    cached: bool = False
+    note: str = ""
+
+
+class Worker(Protocol):
+    """Finds and makes results. Everything but `cancel` is given vertices whose inputs have results."""
+
+    def lookup(self, vertex: Vertex, inputs: Sequence[Result]) -> Result | None:
+        """Return the result if it takes no more than a look, None if it may have to be made. Never blocks for long."""
+
+    def make(self, vertex: Vertex, inputs: Sequence[Result], emit: Callable[[Event], None]) -> Result:
+        """Return the result, made if it cannot be found. Called from several threads. Raises BuildError and others."""
+
+    def cancel(self) -> None:
+        """End what is being made: every running `make` returns soon, with an error."""
+
+
+@dataclass(slots=True)
+class Solver:
+    """Solves one graph. `state` is the truth; the queue and the counters are views of it kept by `_set`."""
+
+    worker: Worker
+    progress: Progress
+    clock: Callable[[], float]
+    jobs: int = 4
+    state: dict[VertexId, VertexState] = field(default_factory=dict)
+    results: dict[VertexId, Result] = field(default_factory=dict)
+    _ready: deque[Vertex] = field(default_factory=deque)
+    _waits: dict[VertexId, int] = field(default_factory=dict)
+    _users: dict[VertexId, list[Vertex]] = field(default_factory=dict)
+    _running: int = 0
+    _failure: BaseException | None = None
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _emitting: threading.Lock = field(default_factory=threading.Lock)
+
+    def solve(self, graph: Graph, target: Vertex) -> Result:
+        """Return the result of `target`; the first failure ends the build and is raised. KeyboardInterrupt cancels it."""
+        order = list(graph.needed(target))
+        for vertex in order:
+            self.state[vertex.id] = VertexState.PENDING
+            inputs = {one.id for one in vertex.inputs}
+            self._waits[vertex.id] = len(inputs)
+            for one in inputs:
+                self._users.setdefault(one, []).append(vertex)
+            if vertex.name:
+                named = tuple(one.id for one in vertex.inputs if one.name)
+                self.emit(Planned(vertex=vertex.id, name=vertex.name, inputs=named))
+        try:
+            with self._changed:
+                for vertex in order:
+                    if not vertex.inputs:
+                        self._set(vertex, VertexState.READY)
+                self._work()
+        except BaseException as error:
+            self._abandon(error)
+            raise
+        if self._failure is not None:
+            raise self._failure
+        return self.results[target.id]
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to the progress, one at a time."""
+        with self._emitting:
+            self.progress.emit(event)
+
+    def _work(self) -> None:
+        """Until nothing is ready and nothing runs: look up what is ready, start what has to be made. Holds the lock."""
+        waiting: deque[Vertex] = deque()
+        while True:
+            while self._ready and self._failure is None:
+                vertex = self._ready.popleft()
+                if not self._found(vertex):
+                    waiting.append(vertex)
+            while waiting and self._running < self.jobs and self._failure is None:
+                self._start(waiting.popleft())
+            if not self._running and (self._failure is not None or not waiting):
+                return
+            self._changed.wait()
+
+    def _found(self, vertex: Vertex) -> bool:
+        """Look a ready vertex up; a failure of the lookup is the vertex's own."""
+        try:
+            result = self.worker.lookup(vertex, self._inputs(vertex))
+        except BuildError as error:
+            self._fail(vertex, error)
+            return True
+        if result is None:
+            return False
+        self._finish(vertex, result)
+        return True
+
+    def _start(self, vertex: Vertex) -> None:
+        self._set(vertex, VertexState.RUNNING)
+        thread = threading.Thread(target=self._make, args=(vertex, self._inputs(vertex)), daemon=True)
+        thread.start()
+
+    def _make(self, vertex: Vertex, inputs: Sequence[Result]) -> None:
+        """The life of a worker thread: make one vertex and say what became of it."""
+        try:
+            result = self.worker.make(vertex, inputs, self.emit)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the solver's thread raises it
+            with self._changed:
+                self._fail(vertex, error)
+                self._changed.notify()
+            return
+        with self._changed:
+            self._finish(vertex, result)
+            self._changed.notify()
+
+    def _inputs(self, vertex: Vertex) -> list[Result]:
+        return [self.results[one.id] for one in vertex.inputs]
+
+    def _finish(self, vertex: Vertex, result: Result) -> None:
+        self.results[vertex.id] = result
+        self._set(vertex, VertexState.CACHED if result.cached else VertexState.DONE, note=result.note)
+        for user in self._users.get(vertex.id, ()):
+            self._waits[user.id] -= 1
+            if not self._waits[user.id]:
+                self._set(user, VertexState.READY)
+
+    def _fail(self, vertex: Vertex, error: BaseException) -> None:
+        """Note the first failure and stop the others; what they raise after that is only that they were stopped."""
+        if self._failure is None:
+            self._failure = error
+            self._set(vertex, VertexState.FAILED, error=str(error) or type(error).__name__)
+            self.worker.cancel()
+        else:
+            self._set(vertex, VertexState.CANCELED, error="canceled")
+
+    def _abandon(self, error: BaseException) -> None:
+        """Interrupted in the solver's own thread: stop everything and wait until it has stopped."""
+        with self._changed:
+            if self._failure is None:
+                self._failure = error if isinstance(error, BuildError) else Canceled("canceled")
+            self.worker.cancel()
+            while self._running:
+                self._changed.wait()
+
+    def _set(self, vertex: Vertex, state: VertexState, *, note: str = "", error: str | None = None) -> None:
+        """The one place where a state changes; queue, counter and events follow from it."""
+        before = self.state[vertex.id]
+        assert before not in _FINAL, f"BUG: {vertex.name} is {before}, cannot become {state}"
+        self.state[vertex.id] = state
+        if state is VertexState.READY:
+            self._ready.append(vertex)
+            return
+        self._running += (state is VertexState.RUNNING) - (before is VertexState.RUNNING)
+        if not vertex.name:
+            return
+        now = self.clock()
+        if before is not VertexState.RUNNING:
+            self.emit(Started(vertex=vertex.id, time=now))
+        if state in _FINAL:
+            cached = state is VertexState.CACHED
+            self.emit(Completed(vertex=vertex.id, time=now, cached=cached, note=note, error=error))

@@ -1,0 +1,69 @@
+"""Where base images come from: the local store first, then a registry (a `builder.plan.Resolver`).
+
+It knows images and registries; which images a build needs is the plan's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from builder.events import Completed, Event, Planned, Started, Transfer, VertexId
+from builder.ops import ImageOp
+from builder.plan import Base
+from layerstore import Image, Store
+from layerstore.oci import config_platform, parse_config
+from layerstore.platforms import Platform
+from layerstore.reference import Reference
+
+if TYPE_CHECKING:
+    from layerstore.registry.client import Client
+
+
+@dataclass(slots=True)
+class ImageSources:
+    """Finds base images. `pull` asks the registry even for what is in the store; `client` makes a registry client."""
+
+    store: Store
+    client: Callable[[], Client]
+    clock: Callable[[], float]
+    emit: Callable[[Event], None]
+    pull: bool = False
+
+    def image(self, reference: Reference, platform: Platform) -> Base:
+        """Return the image as something to build on; StoreError if neither store nor registry has it."""
+        image = None if self.pull else self.store.images.get(reference.canonical)
+        if image is not None:
+            config = parse_config(image.config)
+            if config_platform(config) == platform:
+                return self._base(reference, platform, image, config)
+        image = self._pull(reference, platform)
+        return self._base(reference, platform, image, parse_config(image.config))
+
+    def _base(self, reference: Reference, platform: Platform, image: Image, config: dict[str, Any]) -> Base:
+        op = ImageOp(reference=reference.canonical, layers=image.layers, platform=str(platform))
+        return Base(reference=reference.canonical, document=config, op=op)
+
+    def _pull(self, reference: Reference, platform: Platform) -> Image:
+        """Fetch an image, shown as a vertex of its own."""
+        from layerstore.registry.transfer import pull  # noqa: PLC0415 - only builds that speak to a registry pay for it
+
+        name = reference.canonical
+        vertex = VertexId("sha256:" + hashlib.sha256(f"pull {name} {platform}".encode()).hexdigest())
+        self.emit(Planned(vertex=vertex, name=f"[internal] load metadata and layers of {name}"))
+        self.emit(Started(vertex=vertex, time=self.clock()))
+
+        def progress(identity: str, current: int, total: int | None, done: bool) -> None:  # noqa: FBT001 - the transfer's callback
+            now = self.clock()
+            self.emit(Transfer(vertex=vertex, time=now, id=identity, current=current, total=total, done=done))
+
+        try:
+            with self.client() as client:
+                image = pull(self.store, reference, platform, client, progress=progress)
+        except BaseException as error:
+            self.emit(Completed(vertex=vertex, time=self.clock(), error=str(error) or type(error).__name__))
+            raise
+        self.emit(Completed(vertex=vertex, time=self.clock()))
+        return image
