@@ -121,8 +121,8 @@ def _contexts(graph: Graph, options: BuildOptions, clock: Callable[[], float]) -
 
     def read(op: ContextOp) -> LocalContext:
         opened = int(clock() * 1e9)
-        main = op.name == MAIN_CONTEXT and options.path is not None
-        path = find_ignore_file(op.root, options.path if main else op.root / "Dockerfile")
+        own = options.path if op.name == MAIN_CONTEXT else None
+        path = find_ignore_file(op.root, own or op.root / "Dockerfile")
         ignore = None if path is None else IgnoreFile(path.read_bytes(), name=path.name)
         return LocalContext(op.root, ignore, label=op.name, opened_ns=opened)
 

@@ -109,7 +109,7 @@ class LocalContext:
         return os.fsencode("/".join(done))
 
     def read(self, path: bytes, *, limit: int = 1 << 20) -> bytes | None:
-        """Return what the regular file at `path` holds, at most `limit` bytes, links followed; None if there is none."""
+        """Return what the file at `path` holds (links followed), at most `limit` bytes; None if there is none."""
         entry = self.lstat(self.resolve(path))
         if entry is None or entry.kind is not Kind.FILE:
             return None

@@ -55,8 +55,6 @@ __all__ = [
 
 _MOST_FACTS = 5000
 _MOST_LINKS = 40
-_WHITEOUT = b".wh."
-_OPAQUE = b".wh..wh..opq"
 _DIR_MODE = 0o755
 
 
@@ -99,8 +97,8 @@ class CopyPlan:
         """Yield the layer's entries sorted by path (a directory before what is in it), each path once.
 
         Hard links come after the file they repeat. Of extended attributes there are only file capabilities, and those
-        of directories that the destination already had. What was unpacked of archives can be read once: its data is
-        gone when this ends.
+        of directories that the destination already had. Names that are marks of layers are left as they are: whoever
+        writes the layer obeys them. What was unpacked of archives can be read once: its data is gone when this ends.
         """
         try:
             yield from self._in_order()
@@ -256,7 +254,6 @@ class _Planner:
     def plan(self) -> CopyPlan:
         """Return what was staged."""
         opaque = {path for path in self._cut if (at := self._new.get(path)) is not None and at.kind is Kind.DIR}
-        self._turn_marks(opaque)
         facts = tuple(self._facts) if len(self._facts) <= _MOST_FACTS else None
         return CopyPlan(self._new, opaque, facts, self._archives)
 
@@ -515,31 +512,6 @@ class _Planner:
         for path in [path for path in self._new if path.startswith(prefix)]:
             del self._new[path]
         self._fresh = {path for path in self._fresh if not path.startswith(prefix)}
-
-    # Names that are marks in layers.
-
-    def _turn_marks(self, opaque: set[bytes]) -> None:
-        """Turn files that are named like a layer's deletion marks into such marks: in the image they are ones."""
-        marks = [path for path in self._new if path.rpartition(b"/")[2].startswith(_WHITEOUT)]
-        for path in marks:
-            entry = self._new.pop(path)
-            parent, _, name = path.rpartition(b"/")
-            if entry.kind is Kind.DIR or name == _WHITEOUT:
-                raise CopyError(
-                    DEST,
-                    f"/{os.fsdecode(path)} cannot be in an image: names that begin with .wh. mark deletions in layers",
-                    hint="rename it, or leave it out with --exclude or a line in .dockerignore",
-                )
-            if name == _OPAQUE:
-                if parent:
-                    opaque.add(parent)
-                continue
-            hidden = (parent + b"/" if parent else b"") + name.removeprefix(_WHITEOUT)
-            there = self._new.get(hidden)
-            if there is None:
-                self._new[hidden] = Entry(hidden, Kind.WHITEOUT)
-            elif there.kind is Kind.DIR:
-                opaque.add(hidden)
 
     # Flags.
 

@@ -102,8 +102,8 @@ class Executor:
         op = vertex.op
         if isinstance(op, CopyOp):
             parent = "" if op.spec.independent else str(chain_id(inputs[0].layers))
-            read = (("sources", str(self._content_of(vertex, inputs))),)
-            listed = ingredients(op, (("parent", parent), *read))
+            sources = str(self._content_of(vertex, inputs))
+            listed = ingredients(op, (("parent", parent), ("sources", sources)))
         elif isinstance(op, RunOp):
             read = tuple(
                 (f"input of mount {at}", str(self._mount_content(vertex, inputs, mount)))
@@ -185,7 +185,7 @@ class Executor:
         below = inputs[0].layers
         match op:
             case MkdirOp():
-                dest = self.view(below) if below else None
+                dest: FileTree | None = self.view(below) if below else None
                 plan = plan_mkdir(os.fsencode(op.path), op.user, dest, created_ns=self.created_ns)
                 content, listed = self._content_key(op, ())
                 layer, note = self._layer(vertex, content, listed, plan, dest)

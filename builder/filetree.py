@@ -24,7 +24,7 @@ class FileTree(Protocol):
         """Return `path` without symlinks and "..", both clamped to the root; what does not exist is kept as written."""
 
     def read(self, path: bytes, *, limit: int = 1 << 20) -> bytes | None:
-        """Return what the regular file at `path` holds, at most `limit` bytes, links followed; None if there is none."""
+        """Return what the file at `path` holds (links followed), at most `limit` bytes; None if there is none."""
 
 
 class EmptyTree:

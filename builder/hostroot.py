@@ -54,7 +54,7 @@ class HostRoot:
     def add_path(self, path: bytes) -> None:
         """Add a file with what it needs to start, or a directory with everything below it. `path` is absolute.
 
-        Of what is found in a directory, libraries that this machine lacks are left out: not all of it is meant to start.
+        What files in a directory need is left out where this machine lacks it: not all of them are meant to start.
         """
         real = self._walk(path)
         if os.path.isdir(b"/" + real):

@@ -178,7 +178,7 @@ def make_directories(prepared: Prepared, view: View, volumes: Volumes) -> None:
                 pass
             case _:
                 assert_never(volume)
-    _make_cwd(prepared, view, os.fsencode(rootfs.upper))
+    _make_cwd(prepared, view, volumes, os.fsencode(rootfs.upper))
 
 
 def _process(
@@ -321,15 +321,16 @@ def _mount(volume: Volume, volumes: Volumes) -> Mount:
     target = os.fsencode(volume.target.lstrip("/"))
     match volume:
         case NamedVolume():
-            options = ("rbind", "ro" if volume.read_only else "rw")
-            return Mount(destination=target, type="bind", source=str(volumes.path(volume.name)), options=options)
+            source, how = volumes.path(volume.name), ("rbind", "ro" if volume.read_only else "rw")
+            return Mount(destination=target, type="bind", source=str(source), options=how)
         case BindVolume():
-            options = ("rbind", "ro" if volume.read_only else "rw", volume.propagation)
+            access = "ro" if volume.read_only else "rw"
+            options = ("rbind", access, volume.propagation)
             return Mount(destination=target, type="bind", source=str(volume.source), options=options)
         case TmpfsVolume():
             # Docker's defaults, which the user's own options come after.
-            options = ("nosuid", "nodev", "noexec", *volume.options)
-            return Mount(destination=target, type="tmpfs", source="tmpfs", options=options)
+            defaults = ("nosuid", "nodev", "noexec")
+            return Mount(destination=target, type="tmpfs", source="tmpfs", options=(*defaults, *volume.options))
         case _:
             assert_never(volume)
 
@@ -365,7 +366,7 @@ def _fill(volume: NamedVolume, view: View, path: Path) -> None:
         _own(os.fsencode(path), found)
 
 
-def _make_cwd(prepared: Prepared, view: View, upper: bytes) -> None:
+def _make_cwd(prepared: Prepared, view: View, volumes: Volumes, upper: bytes) -> None:
     """Make the working directory where it is missing, root's and 0755, as docker does.
 
     Below a mount it is made in what is mounted, unless that is in memory.
@@ -382,9 +383,15 @@ def _make_cwd(prepared: Prepared, view: View, upper: bytes) -> None:
         return
     volume = max(below, key=lambda volume: len(volume.target))
     rest = [os.fsencode(part) for part in posixpath.normpath(cwd)[len(volume.target) :].split("/") if part]
-    for mount in prepared.bundle.spec.mounts:
-        if rest and mount.type == "bind" and mount.destination == os.fsencode(volume.target.lstrip("/")):
-            _make_path(os.fsencode(mount.source), rest, None)
+    match volume:
+        case NamedVolume():
+            _make_path(os.fsencode(volumes.path(volume.name)), rest, None)
+        case BindVolume():
+            _make_path(os.fsencode(volume.source), rest, None)
+        case TmpfsVolume():
+            pass
+        case _:
+            assert_never(volume)
 
 
 def _make_path(root: bytes, parts: Sequence[bytes], view: View | None) -> None:

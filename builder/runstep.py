@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-import select
+import select as polling
 import signal
 import threading
 from collections import deque
@@ -249,7 +249,7 @@ class RunSteps:
                 assert isinstance(entry.source, bytes)
                 lowers = (Path(os.fsdecode(entry.source)),)
             else:
-                lowers = tuple(Path(os.fsdecode(one)) for one in view.directories(inside))
+                lowers = view.directories(inside)
         if len(lowers) == 1 and not lowers[0].is_dir():
             return self._bind_file(lowers[0], target, held, read_only=mount.read_only)
         if len(lowers) == 1 and mount.read_only:
@@ -410,10 +410,10 @@ class StepOutput:
 
     def pump(self, reads: Sequence[int]) -> None:
         """Read both descriptors until they end."""
-        poller = select.poll()
+        poller = polling.poll()
         streams = dict(zip(reads, (1, 2), strict=True))
         for fd in reads:
-            poller.register(fd, select.POLLIN)
+            poller.register(fd, polling.POLLIN)
         while streams:
             for fd, _ in poller.poll():
                 data = os.read(fd, _READ)

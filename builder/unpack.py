@@ -10,72 +10,43 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import IO, BinaryIO, cast
 
 from builder.errors import BuildError
-from builder.filetree import clean
+from builder.selection import CAPABILITY
+from layerstore.compress import Decompressed, Readable
 from layerstore.entry import Entry, Inline, Kind, Stream
+from layerstore.errors import StoreError
+from layerstore.tarread import read_tar
 
-if TYPE_CHECKING:
-    import tarfile
-
-_BLOCK = 512
 _CHUNK = 1 << 20
 _IN_MEMORY = 8 << 20
-_CAPABILITY = "SCHILY.xattr.security.capability"
-_MAGIC = (
-    (b"\x1f\x8b\x08", "gzip"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\0", "xz"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-)
+_BZIP2 = b"BZh"
+_XZ = b"\xfd7zXZ\0"
 
 
 class ArchiveError(BuildError):
     """An archive that is damaged, cut short, or that holds what cannot be unpacked."""
 
 
-class _Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
-
-
 def is_archive(host: bytes) -> bool:
-    """Say whether the regular file `host` is a tar, compressed or not: whether its first header can be read."""
+    """Say whether the regular file `host` is a tar, compressed or not: whether its first member can be read."""
     with open(host, "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return False
         try:
-            stream = _decompressed(file)
-            block = b""
-            while len(block) < _BLOCK and (more := stream.read(_BLOCK - len(block))):
-                block += more
-        except _damages():
+            return next(read_tar(_decompressed(file)), None) is not None
+        except (StoreError, *_damages()):
             return False
-    return len(block) == _BLOCK and _checksum_holds(block)
-
-
-def _checksum_holds(block: bytes) -> bool:
-    """Check a header's checksum: the sum of its bytes, its own field as spaces, as signed or unsigned characters."""
-    try:
-        wanted = int(block[148:156].strip(b" \0") or b"x", 8)
-    except ValueError:
-        return False
-    rest = block[:148] + b" " * 8 + block[156:]
-    total = sum(rest)
-    return wanted in (total, total - 256 * sum(byte > 127 for byte in rest))
 
 
 class Archive:
-    """The members of the archive in the file `host`; a context manager that keeps file data until it is closed.
+    """The members of the archive in the file `host`; file data is kept until `close`.
 
-    Data is kept in memory, or if it is much in an unnamed file in the directory `spool` (None: the system's).
+    It is kept in memory, or if it is much in an unnamed file in the directory `spool` (None: the system's).
     """
 
     def __init__(self, host: bytes, *, spool: str | None = None) -> None:
         self._host = host
-        self._spool: IO[bytes] = cast(
-            "IO[bytes]", tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=spool)  # noqa: SIM115 - closed by close
-        )
+        self._spool = cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=spool))  # noqa: SIM115
 
     def close(self) -> None:
         """Forget the data; the sources of the entries cannot be read any more."""
@@ -86,64 +57,38 @@ class Archive:
 
         A HARDLINK's target is a member's path. Only file capabilities are kept of extended attributes.
         """
-        import tarfile  # noqa: PLC0415 - 15 ms, needed for archives only
-
         with open(self._host, "rb") as file:
             try:
-                stream = cast("BinaryIO", _decompressed(file))
-                with tarfile.open(fileobj=stream, mode="r|", tarinfo=_strict_member()) as archive:
-                    for member in archive:
-                        entry = self._entry(archive, member)
-                        if entry is not None:
-                            yield entry
+                for entry in read_tar(_decompressed(file)):
+                    if entry.path:  # the archive's own root says nothing about the destination
+                        yield self._kept(entry)
             except EOFError as error:
-                raise ArchiveError("unexpected EOF", hint="the archive is cut short: fetch or make it again") from error
+                raise ArchiveError("unexpected EOF", hint="the archive is cut short: get or make it again") from error
+            except StoreError as error:
+                short = " ends " in error.message
+                raise ArchiveError(
+                    f"unexpected EOF: {error.message}" if short else error.message, hint="get or make the archive again"
+                ) from error
             except _damages() as error:
-                short = "unexpected end" in str(error) or "ends early" in str(error) or "truncated" in str(error)
-                message = "unexpected EOF" if short else f"damaged archive: {error}"
-                raise ArchiveError(message, hint="fetch or make the archive again") from error
+                raise ArchiveError(f"damaged archive: {error}", hint="get or make the archive again") from error
 
-    def _entry(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry | None:
-        path = _inside(member.name)
-        if not path:
-            return None
-        kind = _kind(member)
-        source: Inline | Stream = Inline(b"")
-        target = b""
-        if kind is Kind.FILE:
-            source = self._keep(archive, member)
-        elif kind is Kind.SYMLINK:
-            target = os.fsencode(member.linkname)
-        elif kind is Kind.HARDLINK:
-            target = _inside(member.linkname)
-        xattr = member.pax_headers.get(_CAPABILITY) if kind is Kind.FILE else None
-        return Entry(
-            path,
-            kind,
-            member.mode & 0o7777,
-            member.uid,
-            member.gid,
-            int(member.mtime * 1_000_000_000) if isinstance(member.mtime, float) else member.mtime * 1_000_000_000,
-            member.size if kind is Kind.FILE else 0,
-            target,
-            (member.devmajor, member.devminor) if kind in (Kind.CHAR, Kind.BLOCK) else (0, 0),
-            ((b"security.capability", os.fsencode(xattr)),) if xattr is not None else (),
-            source,
-        )
-
-    def _keep(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Inline | Stream:
-        if not member.size:
-            return Inline(b"")
-        data = archive.extractfile(member)
-        assert data is not None, "BUG: a file member has data"
+    def _kept(self, entry: Entry) -> Entry:
+        """Return `entry` with data that can be read later."""
+        xattrs = tuple(pair for pair in entry.xattrs if pair[0] == CAPABILITY and entry.kind is Kind.FILE)
+        if not isinstance(entry.source, Stream):
+            return entry._replace(xattrs=xattrs)
+        if not entry.size:
+            return entry._replace(xattrs=xattrs, source=Inline(b""))
         start = self._spool.seek(0, os.SEEK_END)
-        left = member.size
-        while left and (piece := data.read(min(_CHUNK, left))):
+        left = entry.size
+        while left:
+            piece = entry.source.file.read(min(_CHUNK, left))
+            if not piece:
+                raise EOFError
             self._spool.write(piece)
             left -= len(piece)
-        if left:
-            raise EOFError
-        return Stream(cast("BinaryIO", io.BufferedReader(_Part(self._spool, start, member.size), _CHUNK)))
+        part = io.BufferedReader(_Part(self._spool, start, entry.size), _CHUNK)
+        return entry._replace(xattrs=xattrs, source=Stream(cast("BinaryIO", part)))
 
 
 class _Part(io.RawIOBase):
@@ -166,80 +111,22 @@ class _Part(io.RawIOBase):
         return len(data)
 
 
-def _kind(member: tarfile.TarInfo) -> Kind:
-    if member.isreg():
-        return Kind.FILE
-    if member.isdir():
-        return Kind.DIR
-    if member.issym():
-        return Kind.SYMLINK
-    if member.islnk():
-        return Kind.HARDLINK
-    if member.ischr():
-        return Kind.CHAR
-    if member.isblk():
-        return Kind.BLOCK
-    if member.isfifo():
-        return Kind.FIFO
-    raise ArchiveError(f"unhandled tar header type {member.type.decode('latin-1')!r} of {member.name}")
-
-
-def _inside(name: str) -> bytes:
-    """Return a member's path below the destination; a leading slash is dropped, leading out is refused."""
-    path = os.fsencode(name)
-    depth = 0
-    for part in path.split(b"/"):
-        depth += (part not in (b"", b".", b"..")) - (part == b"..")
-        if depth < 0:
-            raise ArchiveError(f"archive member {name!r} is outside of the destination")
-    return clean(path)
-
-
-def _decompressed(file: BinaryIO) -> _Readable:
-    head = file.read(8)
+def _decompressed(file: BinaryIO) -> Readable:
+    head = file.read(len(_XZ))
     file.seek(0)
-    found = next((name for magic, name in _MAGIC if head.startswith(magic)), "")
-    match found:
-        case "bzip2":
-            import bz2  # noqa: PLC0415 - rarely needed
+    if head.startswith(_BZIP2):
+        import bz2  # noqa: PLC0415 - rarely needed
 
-            return bz2.BZ2File(file)
-        case "xz":
-            import lzma  # noqa: PLC0415 - rarely needed
+        return bz2.BZ2File(file)
+    if head == _XZ:
+        import lzma  # noqa: PLC0415 - rarely needed
 
-            return lzma.LZMAFile(file)
-        case "gzip" | "zstd":
-            from layerstore.compress import Decompressed  # noqa: PLC0415 - needed for archives only
-
-            return Decompressed(file)
-        case _:
-            return file
+        return lzma.LZMAFile(file)
+    return Decompressed(file)
 
 
 def _damages() -> tuple[type[Exception], ...]:
-    """Return what the readers of archives raise on damage."""
-    import lzma  # noqa: PLC0415 - needed for archives only
-    import tarfile  # noqa: PLC0415 - needed for archives only
+    """Return what the standard library's decompressors raise on damage."""
+    import lzma  # noqa: PLC0415 - rarely needed
 
-    from layerstore.errors import CorruptContent  # noqa: PLC0415 - needed for archives only
-
-    return (tarfile.TarError, CorruptContent, lzma.LZMAError, EOFError, OSError, ValueError)
-
-
-def _strict_member() -> type[tarfile.TarInfo]:
-    """Return a TarInfo that refuses damaged headers: tarfile takes one behind the first for the archive's end."""
-    import tarfile  # noqa: PLC0415 - needed for archives only
-
-    class StrictMember(tarfile.TarInfo):
-        @classmethod
-        def fromtarfile(cls, archive: tarfile.TarFile) -> StrictMember:
-            try:
-                return super().fromtarfile(archive)
-            except (tarfile.EmptyHeaderError, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
-                raise  # the end: nothing, or a block of zeros
-            except tarfile.TruncatedHeaderError as error:  # type: ignore[attr-defined]
-                raise EOFError from error
-            except tarfile.HeaderError as error:
-                raise ValueError(f"bad header: {error}") from error
-
-    return StrictMember
+    return (lzma.LZMAError, EOFError, OSError, ValueError)

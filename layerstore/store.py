@@ -18,7 +18,7 @@ from layerstore.files import Files
 from layerstore.home import Home
 from layerstore.images import Images
 from layerstore.lease import Lease
-from layerstore.lock import hold, lock_file
+from layerstore.lock import hold, lock_file, try_hold
 from layerstore.recover import recover
 
 if TYPE_CHECKING:
@@ -81,6 +81,14 @@ class Store:
     def lock(self, name: str, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
         """Wait for the lock `name` and hold it against other processes and threads, or share it with others who do."""
         return hold(lock_file(self._home.disk.path(b"locks"), "key-" + name), shared=shared)
+
+    def try_lock(self, name: str, held: contextlib.ExitStack) -> bool:
+        """Take the lock `name` until `held` ends, if nobody has it; return whether it was free."""
+        fd = try_hold(lock_file(self._home.disk.path(b"locks"), "key-" + name))
+        if fd is None:
+            return False
+        held.callback(os.close, fd)
+        return True
 
     def gc(self, *, keep_used_since: int = 0) -> Plan:
         """Return what could go: cache records not used since then (nanoseconds), and what nothing needs any more.

@@ -100,6 +100,13 @@ class View:
             os.close(fd)
         return data
 
+    def directories(self, path: bytes) -> tuple[Path, ...]:
+        """Return the host directories that are merged at `path`, topmost first: the lowers of an overlay that shows it.
+
+        None if it is no directory.
+        """
+        return tuple(Path(os.fsdecode(directory)) for directory in self._directories(path))
+
     def _find(self, path: bytes) -> bytes | None:
         """Return where `path` is on the host."""
         if not path:

@@ -68,7 +68,7 @@ ENTITLEMENTS = ("network.host", "security.insecure")
 @click.option("--push", is_flag=True, help="Send the image to its registry.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="How many steps run at once.")
 @click.pass_obj
-def command(settings: Settings, **given: Any) -> None:
+def command(settings: Settings, /, **given: Any) -> None:
     """Build an image from a Dockerfile.
 
     CONTEXT is a directory, or - for a tar or a Dockerfile on standard input.
