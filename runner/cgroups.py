@@ -1,16 +1,18 @@
 """Control groups: a container's limits, its processes as one, and what they used; versions 1, 2 and hybrid hosts.
 
-Groups are made as `pybuild/<id>` at the root of what is mounted (inside a container that is the container's own group), so
-that every process that knows the id finds them; below the caller's own group where that root is not writable. In version 1 there
-is a directory for every controller, in version 2 one for all, on a hybrid host both: the version 2 side freezes and kills.
+Groups are made as `pybuild/<id>` at the root of what is mounted (inside a container that is the container's own
+group), so that every process that knows the id finds them; below the caller's own group where that root is not
+writable. In version 1 there is a directory for every controller, in version 2 one for all, on a hybrid host both: the
+version 2 side freezes and kills.
 """
 
+# ruff: noqa: A002 - what names a container is its id
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import EACCES, EBUSY, EINVAL, ENOENT, ENOSPC, EPERM, EROFS
@@ -67,7 +69,7 @@ class Hierarchies:
 
     @property
     def version(self) -> str:
-        """"2", "1", "hybrid" or "none"."""
+        """ "2", "1", "hybrid" or "none"."""
         if self.unified is not None:
             return "hybrid" if self.controllers else "2"
         return "1" if self.controllers else "none"
@@ -84,7 +86,7 @@ class Cgroup:
     """One container's groups. Methods may be called from any process that knows the id."""
 
     def __init__(self, unified: Path | None, controllers: dict[str, Path], mounts: Hierarchies) -> None:
-        """`unified` and `controllers` are the group's own directories below those of `mounts`; see `create` and `open`."""
+        """`unified`, `controllers`: the group's own directories, below those of `mounts`; see `create` and `open`."""
         self._unified = unified
         self._controllers = controllers
         self._mounts = mounts
@@ -99,7 +101,7 @@ class Cgroup:
         limits.check(len(os.sched_getaffinity(0)))
         mounts = Hierarchies.find(root)
         needed = {setting.controller for setting in settings_v1(limits)}
-        group = cls._planned(id, parent, mounts, {*_ALWAYS, *needed})
+        group = cls(*_plan(id, parent, mounts, {*_ALWAYS, *needed}), mounts)
         try:
             group._make(needed)
             group.update(limits)
@@ -112,18 +114,9 @@ class Cgroup:
     def open(cls, id: str, *, parent: str | None = None, root: Path = DEFAULT_ROOT) -> Cgroup:
         """The groups that `create` made with the same id and parent, as far as they still exist."""
         mounts = Hierarchies.find(root)
-        group = cls._planned(id, parent, mounts, set(mounts.controllers))
-        group._forget_missing()
-        return group
-
-    @classmethod
-    def _planned(cls, id: str, parent: str | None, mounts: Hierarchies, controllers: set[str]) -> Cgroup:
-        if not id or "/" in id or id in {".", ".."}:
-            raise RunnerError(f"invalid control group name {id!r}", hint="use one path component")
-        own = _own_groups()
-        unified = _place(mounts.unified, own.get(""), parent) if mounts.unified is not None else None
-        places = {c: _place(path, own.get(c), parent) for c, path in mounts.controllers.items() if c in controllers}
-        return cls(unified / id if unified is not None else None, {c: path / id for c, path in places.items()}, mounts)
+        unified, controllers = _plan(id, parent, mounts, set(mounts.controllers))
+        there = {name: path for name, path in controllers.items() if path.is_dir()}
+        return cls(unified if unified is not None and unified.is_dir() else None, there, mounts)
 
     @property
     def directories(self) -> tuple[Path, ...]:
@@ -145,7 +138,7 @@ class Cgroup:
         """Set limits on the group; RunnerError names what cannot be applied."""
         limits.check(len(os.sched_getaffinity(0)))
         settings = settings_v1(limits) if self._controllers else settings_v2(limits)
-        # An old limit of memory and swap below the new one of memory would refuse it: the order depends on what was there.
+        # A limit of memory above the old one of memory and swap is refused: the order depends on what was there.
         by_file = {setting.file: setting for setting in settings}
         memory, swap = by_file.get("memory.limit_in_bytes"), by_file.get("memory.memsw.limit_in_bytes")
         if memory is not None and swap is not None:
@@ -165,7 +158,7 @@ class Cgroup:
         return tuple(sorted({int(pid) for path in _tree(directories[0]) for pid in _words(path / "cgroup.procs")}))
 
     def kill(self) -> None:
-        """SIGKILL every member, also those that fork meanwhile, and wait until none is left; RunnerError if one stays."""
+        """SIGKILL every member, also those that fork meanwhile; returns when none is left. RunnerError if one stays."""
         if self._unified is not None and (self._unified / "cgroup.kill").exists():
             with suppress(FileNotFoundError):
                 (self._unified / "cgroup.kill").write_text("1")
@@ -222,7 +215,7 @@ class Cgroup:
         )
 
     def remove(self) -> None:
-        """Take the groups away, retrying while processes in them are dying; RunnerError if they stay. Safe to repeat."""
+        """Take the groups away, waiting for members that are dying; RunnerError if they stay. Safe to repeat."""
         for directory in self.directories:
             for path in reversed(list(_tree(directory))):
                 _remove_directory(path)
@@ -281,7 +274,7 @@ class Cgroup:
         directory = self._controllers.get(setting.controller) if self._controllers else self._unified
         if directory is None:
             raise UnsupportedError(
-                f"the limit {setting.file} cannot be applied: this host has no writable {setting.controller} controller",
+                f"the limit {setting.file} cannot be applied: no writable {setting.controller} controller here",
                 hint="mount it below /sys/fs/cgroup, or leave the limit out",
             )
         path = directory / setting.file
@@ -308,18 +301,25 @@ class Cgroup:
         if use_freezer:
             _write(state, "THAWED", "freezer")
 
-    def _await(self, reached: object, what: str) -> None:
+    def _await(self, reached: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _PATIENCE
-        while callable(reached) and not reached():
+        while not reached():
             if time.monotonic() > deadline:
                 self.thaw()
                 raise RunnerError(f"cannot {what} the container: a process does not stop", hint="it waits for a device")
             time.sleep(0.002)
 
-    def _forget_missing(self) -> None:
-        if self._unified is not None and not self._unified.is_dir():
-            self._unified = None
-        self._controllers = {name: path for name, path in self._controllers.items() if path.is_dir()}
+
+def _plan(
+    id: str, parent: str | None, mounts: Hierarchies, controllers: set[str]
+) -> tuple[Path | None, dict[str, Path]]:
+    """Where the group's directories are, or will be: that of version 2, and those of the wanted controllers."""
+    if not id or "/" in id or id in {".", ".."}:
+        raise RunnerError(f"invalid control group name {id!r}", hint="use one path component")
+    own = _own_groups()
+    unified = None if mounts.unified is None else _place(mounts.unified, own.get(""), parent) / id
+    wanted = {name: path for name, path in mounts.controllers.items() if name in controllers}
+    return unified, {name: _place(path, own.get(name), parent) / id for name, path in wanted.items()}
 
 
 def _place(mount: Path, own: str | None, parent: str | None) -> Path:
@@ -364,7 +364,9 @@ def _remove_directory(path: Path) -> None:
             return
         except OSError as error:
             if error.errno != EBUSY or time.monotonic() > deadline:
-                raise RunnerError(f"{path} cannot be removed: {error.strerror}", hint="a process is still in it") from error
+                raise RunnerError(
+                    f"{path} cannot be removed: {error.strerror}", hint="a process is still in it"
+                ) from error
             time.sleep(0.002)
         else:
             return

@@ -1,7 +1,7 @@
-"""Which devices a version 2 control group may use: a BPF program (BPF_PROG_TYPE_CGROUP_DEVICE) made from devices.allow rules.
+"""Which devices a version 2 control group may use: a BPF program made from rules in the words of devices.allow.
 
-Version 2 has no file for devices; the kernel asks a program, which sees type, access and numbers (linux/bpf.h, struct
-bpf_cgroup_dev_ctx) and answers 1 or 0. The program lives as long as the group.
+Version 2 has no file for devices; the kernel asks a program (BPF_PROG_TYPE_CGROUP_DEVICE), which sees type, access and
+numbers (linux/bpf.h, struct bpf_cgroup_dev_ctx) and answers 1 or 0. The program lives as long as the group.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The packet filter rules of one bridge: NAT for what leaves, published ports for what comes in, isolation of the rest.
 
-Everything lives in one IPv4 table named like the bridge, which is a function of (bridge, subnet, ports) and replaced whole. The
-exception: a forward chain of somebody else whose policy is drop (docker's and ufw's way) would still drop our packets, since every
-chain of a hook has to accept; there two accepting rules are put at the head, marked with a comment, and taken away at the end.
+Everything lives in one IPv4 table named like the bridge, which is a function of (bridge, subnet, ports) and replaced
+whole. The exception: a forward chain of somebody else whose policy is drop (docker's and ufw's way) would still drop
+our packets, since every chain of a hook has to accept; there two accepting rules are put at the head, marked with a
+comment, and taken away at the end.
 
 Ports are published by rewriting destinations, not by a proxy process: nothing has to live as long as the port, and
-containers see who really connects. For 127.0.0.1 this needs route_localnet on the bridge (`runner.network` sets it), which would
-let containers reach the host's loopback services; the `guard` chain forbids that.
+containers see who really connects. For 127.0.0.1 this needs route_localnet on the bridge (`runner.network` sets it),
+which would let containers reach the host's loopback services; the `guard` chain forbids that.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def chains(bridge: str, network: str, prefix: int, redirects: Sequence[Redirect]
         inside + nft.oifname(bridge) + nft.redirected() + nft.masquerade(),
     ]
     outgoing = tuple(nft.Rule(_redirect(r)) for r in redirects)
-    # What is published on a loopback address must not be reachable for neighbours who send to it: their packets would be
-    # rewritten before the kernel can find them martian.
+    # What is published on a loopback address must not be reachable for neighbours who send to it: their packets would
+    # be rewritten before the kernel can find them martian.
     incoming = tuple(nft.Rule(_redirect(r)) for r in redirects if not r.port.host_address.startswith("127."))
     return (
         nft.Chain("guard", "filter", nft.PREROUTING, -300, _rules(guard)),
@@ -76,7 +77,7 @@ def apply(bridge: str, network: str, prefix: int, redirects: Sequence[Redirect])
     except OSError as error:
         raise RunnerError(
             f"the packet filter rules of {bridge} are refused: {error.strerror}",
-            hint="the kernel needs CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_CT, CONFIG_NFT_FIB_IPV4 and CAP_NET_ADMIN; "
+            hint="it needs CAP_NET_ADMIN and CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_CT, CONFIG_NFT_FIB_IPV4; "
             "or use --network host",
         ) from error
 

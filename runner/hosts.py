@@ -1,7 +1,7 @@
 """What /etc/hosts, /etc/resolv.conf and /etc/hostname of a container say, as pure functions of what the caller read.
 
-Knows the file formats (hosts(5), resolv.conf(5), hostname(5)) and docker's rules for them; does not know where the files are
-mounted, who reads the host's, or what networks exist.
+Knows the file formats (hosts(5), resolv.conf(5), hostname(5)) and docker's rules for them; does not know where the
+files are mounted, who reads the host's, or what networks exist.
 """
 
 from __future__ import annotations
@@ -35,14 +35,17 @@ _LOCAL_NAMES = (
 def parse_add_host(text: str, *, gateway: str = "") -> tuple[str, str]:
     """(name, address) of one `--add-host` value: `name:address`, `name=address`, the address may be in brackets.
 
-    `gateway` is what the word `host-gateway` stands for; RunnerError if it is used without one, or for a malformed value.
+    `gateway` is what the word `host-gateway` stands for; RunnerError if it is used without one, or for a malformed
+    value.
     """
     name, separator, address = text.partition("=") if "=" in text else text.partition(":")
     if not separator or not name or any(c.isspace() for c in name):
         raise RunnerError(f"invalid host entry {text!r}", hint="write NAME:ADDRESS, as in db:192.168.1.5")
     if address == HOST_GATEWAY:
         if not gateway:
-            raise RunnerError(f"host entry {text!r}: this network has no gateway", hint="use a bridge network or an address")
+            raise RunnerError(
+                f"host entry {text!r}: this network has no gateway", hint="use a bridge network or an address"
+            )
         return name, gateway
     if address.startswith("[") and address.endswith("]"):
         address = address[1:-1]
@@ -81,7 +84,7 @@ def hostname_file(hostname: str) -> bytes:
 
 
 def needs_systemd_servers(host: bytes) -> bool:
-    """Whether the host's resolv.conf names only the stub resolver, so that `SYSTEMD_RESOLV_CONF` has to be read instead."""
+    """Whether the host's resolv.conf names the stub resolver only: `SYSTEMD_RESOLV_CONF` has to be read instead."""
     servers = nameservers(host)
     return bool(servers) and all(server == STUB_RESOLVER for server in servers)
 
@@ -101,9 +104,9 @@ def resolv_conf(
 ) -> bytes:
     """The resolv.conf of a container made from `host`, the host's file (see `needs_systemd_servers` for which one).
 
-    On the host's network everything stays. Elsewhere loopback servers are dropped, since the container's loopback is another
-    one, and `FALLBACK_NAMESERVERS` take their place if none is left. `servers`, `search` and `options` (`--dns`,
-    `--dns-search`, `--dns-option`) replace what the host says; a search of "." means no search domains.
+    On the host's network everything stays. Elsewhere loopback servers are dropped, since the container's loopback is
+    another one, and `FALLBACK_NAMESERVERS` take their place if none is left. `servers`, `search` and `options`
+    (`--dns`, `--dns-search`, `--dns-option`) replace what the host says; a search of "." means no search domains.
     """
     if host_network and not (servers or search or options):
         return host

@@ -1,7 +1,7 @@
 """Which address of a bridge belongs to whom: one JSON file per bridge and network namespace, changed under its lock.
 
-A member is alive as long as its owner is: a process, told apart from later ones of the same pid by its start time. Knows neither
-links nor rules.
+A member is alive as long as its owner is: a process, told apart from later ones of the same pid by its start time.
+Knows neither links nor rules.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Ledger:
             "boot": _boot_id(),
             "network": self.network,
             "last": self.last,
-            "members": {id: asdict(member) for id, member in self.members.items()},
+            "members": {name: asdict(member) for name, member in self.members.items()},
         }
         temporary = self._path.with_suffix(".new")
         temporary.write_text(json.dumps(document))
@@ -92,16 +92,18 @@ class Ledger:
             if candidate not in taken:
                 self.last = str(ipaddress.IPv4Address(candidate))
                 return self.last
-        raise RunnerError(f"all {count} addresses of {self.network} are taken", hint="stop a container, or use a larger subnet")
+        raise RunnerError(
+            f"all {count} addresses of {self.network} are taken", hint="stop a container, or use a larger subnet"
+        )
 
     def dead(self) -> list[str]:
         """The ids whose owner has ended."""
-        return [id for id, member in self.members.items() if not member.owner.alive()]
+        return [name for name, member in self.members.items() if not member.owner.alive()]
 
 
 @contextmanager
 def locked(directory: Path, bridge: str) -> Iterator[Ledger]:
-    """The ledger of a bridge of the calling thread's network namespace, for one user at a time. Nothing is saved by itself.
+    """The ledger of a bridge of the calling thread's network namespace, for one user at a time; nothing saves itself.
 
     RunnerError if `directory` cannot be used.
     """
@@ -113,7 +115,8 @@ def locked(directory: Path, bridge: str) -> Iterator[Ledger]:
         lock = os.open(directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise RunnerError(
-            f"network state cannot be kept in {directory}: {error.strerror}", hint="bridge networks need root and this directory"
+            f"network state cannot be kept in {directory}: {error.strerror}",
+            hint="bridge networks need root and this directory",
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -129,7 +132,7 @@ def _load(path: Path) -> Ledger:
         return Ledger(_path=path)
     if document.get("version") != _FORMAT or document.get("boot") != _boot_id():
         return Ledger(_path=path)  # what was recorded before a reboot is gone
-    members = {id: _member(entry) for id, entry in document["members"].items()}
+    members = {name: _member(entry) for name, entry in document["members"].items()}
     return Ledger(document["network"], document["last"], members, path)
 
 

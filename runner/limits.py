@@ -32,8 +32,8 @@ DEFAULT_DEVICES = (
 class Limits:
     """What a container may use; None or an empty string leaves it alone. Sizes are bytes, -1 is unlimited.
 
-    `memory_swap` is memory and swap together, as in docker, and twice the memory by default. `cpu_shares` goes from 2 to
-    262144, 1024 being what others have. `devices` allows `DEFAULT_DEVICES` and `device_rules` (in the words of
+    `memory_swap` is memory and swap together, as in docker, and twice the memory by default. `cpu_shares` goes from 2
+    to 262144, 1024 being what others have. `devices` allows `DEFAULT_DEVICES` and `device_rules` (in the words of
     devices.allow: `c 10:229 rwm`) and nothing else.
     """
 
@@ -56,7 +56,9 @@ class Limits:
             if self.memory is None:
                 raise RunnerError("a limit of memory and swap needs a limit of memory", hint="give --memory too")
             if self.memory_swap not in {-1, 0} and self.memory_swap < self.memory:
-                raise RunnerError("memory and swap together are less than memory", hint="--memory-swap is the sum of both")
+                raise RunnerError(
+                    "memory and swap together are less than memory", hint="--memory-swap is the sum of both"
+                )
         if self.cpus is not None and not 0.01 <= self.cpus <= online:
             raise RunnerError(f"{self.cpus} CPUs cannot be had", hint=f"use a number from 0.01 to {online}")
         if self.cpu_shares is not None and not 2 <= self.cpu_shares <= 262_144:

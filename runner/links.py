@@ -61,7 +61,7 @@ def create_veth(name: str, bridge: str, *, namespace: int, peer: str, mac: str) 
             mtu=mtu(bridge),
             peer={"ifname": peer, "net_ns_fd": namespace, "address": mac, "mtu": mtu(bridge)},
         )
-        # Lets a container reach its own published port: with br_netfilter that packet is bridged back to where it came from.
+        # Lets a container reach its own published port: with br_netfilter that packet goes back to where it came from.
         kernel.brport("set", index=_index(name), mode=1)
 
 
@@ -95,25 +95,22 @@ def is_idle_bridge(name: str) -> bool:
 
 def networks_in_use() -> tuple[ipaddress.IPv4Network, ...]:
     """The IPv4 networks that the host has addresses in or routes to, without the default route."""
-    found = []
     with _routes("routes") as kernel:
-        for route in kernel.get_routes(family=socket.AF_INET):
-            if route["dst_len"]:
-                found.append(ipaddress.IPv4Network((route.get("dst"), route["dst_len"]), strict=False))
-        for address in kernel.get_addr(family=socket.AF_INET):
-            found.append(ipaddress.IPv4Network((address.get("address"), address["prefixlen"]), strict=False))
-    return tuple(found)
+        routes = kernel.get_routes(family=socket.AF_INET)
+        found = [(route.get("dst"), route["dst_len"]) for route in routes if route["dst_len"]]
+        found += [(a.get("address"), a["prefixlen"]) for a in kernel.get_addr(family=socket.AF_INET)]
+    return tuple(ipaddress.IPv4Network(network, strict=False) for network in found)
 
 
-def _mtu(kernel: Any) -> int:  # noqa: ANN401 - pyroute2's messages have no types
-    """That of the interface towards the default gateway, so that no packet has to be refused on the way out; else 1500."""
+def _mtu(kernel: Any) -> int:
+    """That of the interface towards the default gateway, so that no packet is too large on the way out; else 1500."""
     for route in kernel.get_routes(family=socket.AF_INET):
         if not route["dst_len"] and route.get("oif"):
             return mtu(socket.if_indextoname(route.get("oif")))
     return 1500
 
 
-def _kind(link: Any) -> str | None:  # noqa: ANN401 - pyroute2's messages have no types
+def _kind(link: Any) -> str | None:
     info = link.get("linkinfo")
     return info.get("kind") if info else None
 

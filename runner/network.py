@@ -1,14 +1,16 @@
 """Networks of containers: namespaces, and bridges with addresses, NAT and published ports.
 
-Knows nothing of containers but the network namespace they live in and a process whose end means that the namespace is done with.
-The pieces: `runner.links` (interfaces, by pyroute2), `runner.firewall` (rules), `runner.ipam` (who has which address),
-`runner.ports` (what `-p` means). Networks none and host need none of them: see `runner.spec.NoNetwork` and `HostNetwork`.
+Knows nothing of containers but the network namespace they live in and a process whose end means that the namespace is
+done with. The pieces: `runner.links` (interfaces, by pyroute2), `runner.firewall` (rules), `runner.ipam` (who has
+which address), `runner.ports` (what `-p` means). Networks none and host need none of them: see `runner.spec.NoNetwork`
+and `HostNetwork`.
 
-What is there while a bridge is used: the bridge, one veth port per endpoint, the nf_tables table of its name. The last endpoint
-takes them away. What a killed user left behind is taken away by the next one, or by `Bridge.sweep`. The host's
-ip_forward is switched on and stays on, as with docker and podman: others may rely on it by then.
+What is there while a bridge is used: the bridge, one veth port per endpoint, the nf_tables table of its name. The last
+endpoint takes them away. What a killed user left behind is taken away by the next one, or by `Bridge.sweep`. The
+host's ip_forward is switched on and stays on, as with docker and podman: others may rely on it by then.
 """
 
+# ruff: noqa: A002 - what names a container is its id
 from __future__ import annotations
 
 import enum
@@ -111,7 +113,7 @@ class NetworkNamespace:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One namespace's place on a bridge: its IPv4 address with the prefix length, the gateway, and the interface inside."""
+    """One namespace's place on a bridge: its IPv4 address and prefix length, the gateway, the interface inside."""
 
     id: str
     address: str
@@ -139,11 +141,13 @@ class Bridge:
     Methods may be called from any thread and process; they act in the network namespace of the calling thread.
     """
 
-    def __init__(self, state: Path, *, name: str = "pybuild0", subnet: str | None = None, avoid: Sequence[str] = ()) -> None:
+    def __init__(
+        self, state: Path, *, name: str = "pybuild0", subnet: str | None = None, avoid: Sequence[str] = ()
+    ) -> None:
         """`state`: where addresses are recorded (/run/pybuild/network for root). `subnet`: CIDR; None chooses one.
 
-        The chosen one collides neither with the host's routes and addresses nor with the addresses in `avoid` (name servers
-        that are reached through the default route). RunnerError for a name or subnet that cannot be.
+        The chosen one collides neither with the host's routes and addresses nor with the addresses in `avoid` (name
+        servers that are reached through the default route). RunnerError for a name or subnet that cannot be.
         """
         if not 0 < len(name.encode()) <= _NAME_MAX or "/" in name or name.split() != [name] or name in {".", ".."}:
             raise RunnerError(f"invalid bridge name {name!r}", hint=f"use at most {_NAME_MAX} letters, digits, - and _")
@@ -153,7 +157,7 @@ class Bridge:
         self._avoid = tuple(ipaddress.ip_address(address) for address in avoid)
 
     def ensure(self) -> None:
-        """Make the bridge if it is not there and clean what crashed users left. RunnerError says what the host lacks."""
+        """Make the bridge if it is not there; clean what crashed users left. RunnerError says what the host lacks."""
         with locked(self.state, self.name) as ledger:
             self._ensure(ledger)
 
@@ -277,8 +281,8 @@ class Bridge:
         firewall.apply(self.name, str(network.network_address), network.prefixlen, redirects)
 
     def _drop_dead(self, ledger: Ledger) -> None:
-        for id in ledger.dead():
-            links.delete(ledger.members.pop(id).link)
+        for name in ledger.dead():
+            links.delete(ledger.members.pop(name).link)
 
     def _prune(self, ledger: Ledger, *, also: str | None = None) -> None:
         """Take away `also` and every dead member, and everything if none is left."""
@@ -310,7 +314,9 @@ def _namespace_of(pid: int) -> NetworkNamespace:
     try:
         return NetworkNamespace(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        raise RunnerError(f"the network namespace of process {pid}: {error.strerror}", hint="the process has ended") from error
+        raise RunnerError(
+            f"the network namespace of process {pid}: {error.strerror}", hint="the process has ended"
+        ) from error
 
 
 def _in_thread(action: Callable[[], T]) -> T:
@@ -370,7 +376,9 @@ def _parse_subnet(text: str) -> ipaddress.IPv4Network:
     try:
         network = ipaddress.IPv4Network(text)
     except ValueError as error:
-        raise RunnerError(f"invalid subnet {text!r}: {error}", hint="write NETWORK/PREFIX, as in 10.10.0.0/24") from None
+        raise RunnerError(
+            f"invalid subnet {text!r}: {error}", hint="write NETWORK/PREFIX, as in 10.10.0.0/24"
+        ) from None
     if network.prefixlen > 29:
         raise RunnerError(f"subnet {text} is too small", hint="use a prefix of 29 or less")
     return network
@@ -381,11 +389,13 @@ def _claim(port: Port, taken: dict[str, tuple[Port, ...]]) -> Port:
     for _ in range(100):
         number = _bindable(port)
         chosen = replace(port, host_port=number)
-        holder = next((id for id, ports in taken.items() for other in ports if _overlap(chosen, other)), None)
+        holder = next((name for name, ports in taken.items() for other in ports if _overlap(chosen, other)), None)
         if holder is None:
             return chosen
         if port.host_port:
-            raise RunnerError(f"host port {_named(chosen)} is published by {holder}", hint="stop it, or publish another port")
+            raise RunnerError(
+                f"host port {_named(chosen)} is published by {holder}", hint="stop it, or publish another port"
+            )
     raise RunnerError(f"no host port is free for {port.container_port}/{port.protocol}", hint="name a host port")
 
 

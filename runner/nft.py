@@ -1,7 +1,7 @@
 """Speaks nf_tables over netlink: expressions, rules and chains as bytes, batches that apply whole or not at all, dumps.
 
-Follows linux/netfilter/nf_tables.h and nfnetlink.h (kernel 4.18 and later). Needs neither nft nor iptables on the host, nor any
-library: a batch costs less than a millisecond. Knows no policy; `runner.firewall` does.
+Follows linux/netfilter/nf_tables.h and nfnetlink.h (kernel 4.18 and later). Needs neither nft nor iptables on the
+host, nor any library: a batch costs less than a millisecond. Knows no policy; `runner.firewall` does.
 """
 
 from __future__ import annotations
@@ -334,7 +334,7 @@ def _connect() -> socket.socket:
     except OSError as error:
         raise UnsupportedError(
             f"the packet filter cannot be reached: {error.strerror}",
-            hint="the kernel needs nf_tables (CONFIG_NF_TABLES, CONFIG_NFT_NAT, CONFIG_NFT_MASQ); or use --network host",
+            hint="the kernel needs CONFIG_NF_TABLES, CONFIG_NFT_NAT and CONFIG_NFT_MASQ; or use --network host",
         ) from error
 
 

@@ -46,15 +46,16 @@ def _split(text: str) -> tuple[str, str, str, Literal["tcp", "udp"]]:
     match = _FORM.fullmatch(text)
     if match is None:
         raise _invalid(text, "it is malformed")
-    address, host = match["address"], match["host"]
-    if host is None and address is not None:  # "8080:80": the only word before a colon is the host port
-        address, host = None, address
+    address: str | None = match["address"]
+    host: str = match["host"] or ""
+    if match["host"] is None and address is not None:  # "8080:80": the only word before a colon is the host port
+        host, address = address, None
         if not re.fullmatch(r"\d*|\d+-\d+", host):
             raise _invalid(text, f"{host!r} is not a port")
     protocol = (match["protocol"] or "tcp").lower()
     if protocol not in {"tcp", "udp"}:
         raise _invalid(text, f"the protocol {protocol!r} is neither tcp nor udp")
-    return _address(address, text), host or "", match["container"], "udp" if protocol == "udp" else "tcp"
+    return _address(address, text), host, match["container"], "udp" if protocol == "udp" else "tcp"
 
 
 def _address(word: str | None, text: str) -> str:
@@ -78,4 +79,6 @@ def _range(word: str, text: str) -> range:
 
 
 def _invalid(text: str, reason: str) -> RunnerError:
-    return RunnerError(f"invalid published port {text!r}: {reason}", hint="write [ADDRESS:][HOST:]CONTAINER[/udp], as in 8080:80")
+    return RunnerError(
+        f"invalid published port {text!r}: {reason}", hint="write [ADDRESS:][HOST:]CONTAINER[/udp], as in 8080:80"
+    )

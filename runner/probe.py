@@ -1,4 +1,4 @@
-"""What this host lets pybuild do: every ability tried for real in a forked child, and the rung of the ladder that follows.
+"""What this host lets pybuild do: every ability tried in a forked child, and the rung of the ladder that follows.
 
 The rungs, best first: 1 root with namespaces and overlayfs; 2 user namespaces with subordinate ids; 3 a user namespace
 with one id; 4 chroot on a copy. 0 means that none of them can be had. Nothing a child does outlives it.
@@ -6,6 +6,7 @@ with one id; 4 chroot on a copy. 0 means that none of them can be had. Nothing a
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import socket
@@ -105,7 +106,7 @@ def probe(
         user_namespaces=in_user_namespace,
         overlay_root=overlay_root,
         overlay_userns=overlay_userns,
-        new_mount_api=_works(_open_context) or _works(lambda: _stage(user=True) or _open_context()),
+        new_mount_api=_works(lambda: _open_context(user=not namespaces)),
         lowerdir_plus=_works(lambda: _lowerdir_plus(user=not namespaces)),
         seccomp=_works(_filter),
         cgroup_version=hierarchies.version,
@@ -139,7 +140,7 @@ def _rung(*, overlay_root: bool, overlay_userns: bool, subordinate: bool, chroot
     return 4 if chroot else 0
 
 
-def _missing(  # noqa: PLR0913 - one word of the verdict for each
+def _missing(
     rung: int,
     *,
     admin: bool,
@@ -161,10 +162,14 @@ def _missing(  # noqa: PLR0913 - one word of the verdict for each
         if not helper:
             found.append("newuidmap and newgidmap (package uidmap)")
         if ids < _ENOUGH_IDS:
-            found.append(f"{_ENOUGH_IDS} subordinate ids in /etc/subuid and /etc/subgid (usermod --add-subuids, --add-subgids)")
+            found.append(
+                f"{_ENOUGH_IDS} subordinate ids in /etc/subuid and /etc/subgid (usermod --add-subuids, --add-subgids)"
+            )
     elif not user:
         found += _missing_for_root(admin=admin, namespaces=namespaces)
-        found.append("or user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0)")
+        found.append(
+            "or user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0)"
+        )
     elif not overlay_userns:
         found.append("overlayfs in a user namespace (Linux 5.11 or later)")
     return tuple(found)
@@ -172,7 +177,9 @@ def _missing(  # noqa: PLR0913 - one word of the verdict for each
 
 def _missing_for_root(*, admin: bool, namespaces: bool) -> list[str]:
     if not admin:
-        return ["root with CAP_SYS_ADMIN (for a container: --privileged, or --cap-add SYS_ADMIN and no seccomp profile)"]
+        return [
+            "root with CAP_SYS_ADMIN (for a container: --privileged, or --cap-add SYS_ADMIN and no seccomp profile)"
+        ]
     if not namespaces:
         return ["mount, pid, net, ipc, uts and cgroup namespaces, which something forbids (a seccomp profile?)"]
     return ["overlayfs in the kernel (CONFIG_OVERLAY_FS, or modprobe overlay)"]
@@ -213,7 +220,8 @@ def _overlay(*, user: bool) -> None:
     syscalls.mount(b"overlay", _STAGE + b"/merged", b"overlay", 0, options + (b",userxattr" if user else b""))
 
 
-def _open_context() -> None:
+def _open_context(*, user: bool) -> None:
+    _stage(user=user)
     syscalls.fsopen(b"tmpfs")
 
 
@@ -230,8 +238,6 @@ def _filter() -> None:
 
 def _make_bridge() -> None:
     syscalls.unshare(syscalls.CLONE_NEWNET)
-    import fcntl  # noqa: PLC0415 - in the child only
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
         fcntl.ioctl(channel, _SIOCBRADDBR, b"probe\0")
 

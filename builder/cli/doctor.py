@@ -59,10 +59,11 @@ def as_text(abilities: Abilities) -> str:
         ("overlayfs in a user namespace", _yes(abilities.overlay_userns)),
         ("new mount API", _yes(abilities.new_mount_api) + (", lowerdir+" if abilities.lowerdir_plus else "")),
         ("seccomp filters", _yes(abilities.seccomp)),
-        ("cgroups", f"version {abilities.cgroup_version}" if abilities.cgroup_version in {"1", "2"} else abilities.cgroup_version),
+        ("cgroup version", abilities.cgroup_version),
         ("writable controllers", " ".join(abilities.cgroup_controllers) or "none"),
         ("subordinate ids", f"{abilities.subuids}, newuidmap: {_yes(abilities.newuidmap)}"),
-        ("bridge networks", _yes(abilities.bridge and abilities.net_admin) + f", NAT by nf_tables: {_yes(abilities.nftables)}"),
+        ("bridge networks", _yes(abilities.bridge and abilities.net_admin)),
+        ("NAT by nf_tables", _yes(abilities.nftables)),
         ("rootless networks", " ".join(abilities.rootless_network) or "none"),
         ("foreign architectures", " ".join(abilities.binfmt) or "none"),
     ]
