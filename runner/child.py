@@ -1,7 +1,7 @@
 """The story of a container's first process, from the fork in the launcher to its exec.
 
-The order is fixed: cgroup → namespaces → mounts → pivot → masked paths → streams → seccomp → capabilities → user → exec.
-Standard library only, and little of it: every import is paid when a launcher starts.
+The order is fixed: cgroup → namespaces → mounts → pivot → masked paths → streams → seccomp → capabilities → user →
+exec. Standard library only, and little of it: every import is paid when a launcher starts.
 """
 
 from __future__ import annotations

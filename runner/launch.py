@@ -310,8 +310,8 @@ def _read_only_interpreter() -> tuple[str, int]:
 def _fork(control: socket.socket) -> int:
     """Fork this interpreter, which has one thread, into a launcher.
 
-    Safe because no other thread can hold a lock at this moment. What the fork shares of the caller's open files it drops
-    at once, so that the end of the caller is seen and nothing of it is kept open.
+    Safe because no other thread can hold a lock at this moment. What the fork shares of the caller's open files it
+    drops at once, so that the end of the caller is seen and nothing of it is kept open.
     """
     pid = os.fork()
     if pid:

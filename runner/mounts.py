@@ -100,7 +100,7 @@ class Bind:
 
 
 class Filesystem:
-    """A new file system of the kernel's: tmpfs, proc, sysfs, devpts, mqueue, …; `options` are its own, `key[=value]`."""
+    """A new file system of the kernel: tmpfs, proc, sysfs, devpts, mqueue, …; `options` are its own, `key[=value]`."""
 
     __slots__ = ("attributes", "destination", "options", "source", "type")
 

@@ -30,7 +30,7 @@ def overlay(
     options = (*_OPTIONS, b"userxattr") if user_xattr else _OPTIONS
     if len(lowers) <= MAX_LOWERS:
         return _mount(lowers, options, upper, work, attributes)
-    base = _mount_overlay(lowers[MAX_LOWERS - 1 :], options, b"", b"")
+    base = _mount(lowers[MAX_LOWERS - 1 :], options, b"", b"", 0)
     # A lower must be mounted in this namespace: over the undermost layer, which nothing needs by its path any more.
     syscalls.move_mount(base, AT_FDCWD, lowers[-1])
     bottom = b"/proc/self/fd/%d" % base

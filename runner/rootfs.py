@@ -112,7 +112,7 @@ class Root:
         return _mount_id(fd) == self._mount_id
 
     def _inherited(self, trail: list[int], names: list[bytes]) -> tuple[tuple[bytes, State], ...]:
-        """Return those directories of the trail that are still in a lower only: making something there copies them up."""
+        """Return the directories of the trail that are in a lower only: making something there copies them up."""
         found: list[tuple[bytes, State]] = []
         if self._upper:
             for depth in range(len(names), 0, -1):
@@ -235,7 +235,7 @@ def _open_beneath(top: bytes, path: bytes) -> int:
 
 
 def _drop_copied_up(top: bytes, path: bytes, state: State) -> None:
-    """Remove the directory `path` of an upper if it is empty and as it is in the lower: it was copied up for nothing."""
+    """Remove the directory `path` of an upper if it is empty and as in the lower: it was copied up for nothing."""
     parent, _, name = path.rpartition(b"/")
     directory = _open_beneath(top, parent)
     try:

@@ -1,4 +1,4 @@
-"""System call filters: a profile in docker's JSON format, resolved for capabilities and machine, compiled to classic BPF.
+"""System call filters: a profile in docker's JSON format, resolved for a machine and compiled to classic BPF.
 
 Runs in the caller; the launcher only installs the bytes. Follows seccomp(2), the kernel's seccomp_filter.rst, and what
 libseccomp and runc make of such a profile.
@@ -60,7 +60,7 @@ Code = list[tuple[int, int, int, int]]  # (code, jump if true, jump if false, op
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A comparison of one argument with `value`; for SCMP_CMP_MASKED_EQ `value` is the mask and `datum` what is left."""
+    """A comparison of one argument with `value`; for SCMP_CMP_MASKED_EQ that is the mask and `datum` what is left."""
 
     index: int
     operator: str
@@ -151,8 +151,8 @@ def _applies(entry: dict[str, Any], capabilities: frozenset[str], machine: str, 
 
 
 def _version(release: str) -> tuple[int, int]:
-    major, minor = release.split("-")[0].split(".")[:2]
-    return int(major), int("".join(character for character in minor if character.isdigit()))
+    major, minor = release.split(".", 2)[:2]
+    return int(major), int(minor.partition("-")[0])
 
 
 def _action(name: str, errno_return: int | None) -> int:
@@ -244,7 +244,7 @@ def _search(starts: list[tuple[int, Code]]) -> Code:
 
 
 def _verdict(rules: list[Rule], default: int, *, narrow: bool) -> Code:
-    """Return code that decides one system call: conditional rules in order, then an unconditional one or the default."""
+    """Return code that decides one call: conditional rules in order, then an unconditional one or the default."""
     last = default
     code: Code = []
     for rule in rules:

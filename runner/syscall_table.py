@@ -1,7 +1,7 @@
 """The numbers of system calls per architecture, as data; it knows nothing of filters.
 
-From the kernel's tables (arch/*/tools/syscall.tbl, scripts/syscall.tbl) as of Linux 6.18. In the text a number is the next
-name's, and the names after it count up.
+From the kernel's tables (arch/*/tools/syscall.tbl, scripts/syscall.tbl) as of Linux 6.18. In the text a number is the
+next name's, and the names after it count up.
 """
 
 from __future__ import annotations
