@@ -132,7 +132,7 @@ class Client:
         return Document(data=data, media_type=response.headers.get("Content-Type", ""), digest=digest)
 
     def head(self, endpoint: Endpoint, target: str) -> Digest:
-        """Return the digest of a manifest or index by tag or digest. Raises RegistryError; UnknownImage if none is there."""
+        """Return the digest of a manifest or index by tag or digest. RegistryError; UnknownImage if none is there."""
         path = f"/v2/{endpoint.repository}/manifests/{target}"
         response = self._session.call(endpoint, "HEAD", path, _pull(endpoint), headers=_ACCEPT)
         if response.status in (404, 405) or "Docker-Content-Digest" not in response.headers:
@@ -168,7 +168,7 @@ class Client:
         return data
 
     def open_blob(self, endpoint: Endpoint, blob: Descriptor, *, count: Counter | None = None) -> BlobReader:
-        """Return a stream of a blob's content, exactly as long as its descriptor says, that survives broken connections.
+        """Return a stream of a blob's content, as long as its descriptor says, that survives broken connections.
 
         The digest is for the reader to verify. The request is made at the first read.
         """

@@ -57,7 +57,6 @@ class BlobReader:
         """Give up the connection if the content was not read to its end."""
         if self._response is not None:
             self._response.close()
-            self._response.release_conn()
             self._response = None
 
     def _next(self, size: int) -> bytes:
@@ -109,7 +108,6 @@ class BlobReader:
             more = response.read(1, decode_content=False)
         except (HTTPError, OSError):
             more = b""
+        response.close()
         if more:
-            response.close()
             raise RegistryError(f"{self._endpoint} sends more than the {self._blob.size} bytes of {self._blob.digest}")
-        response.release_conn()

@@ -109,7 +109,7 @@ class Http:
         raise AssertionError("BUG: the loop has no end")
 
     def wait(self, attempt: int, *, at_least: float = 0.0) -> None:
-        """Wait before the next attempt: twice as long each time, or as long as the registry asked for, up to a minute."""
+        """Wait before the next attempt: twice as long each time, or as long as the registry asks, up to a minute."""
         seconds = max(self._network.backoff * 2 ** (attempt - 1), at_least)
         self._stopped.wait(min(seconds, _LONGEST_WAIT))
         self.check()
@@ -238,7 +238,6 @@ def discard(response: Response) -> None:
         if length.isdigit() and int(length) <= 1 << 16:
             response.drain_conn()
     response.close()
-    response.release_conn()
 
 
 def read_limited(response: Response, limit: int, what: str) -> bytes:
@@ -248,11 +247,11 @@ def read_limited(response: Response, limit: int, what: str) -> bytes:
         while len(data) <= limit and (more := response.read(limit + 1 - len(data), decode_content=False)):
             data += more
         if len(data) > limit:
-            response.close()
             raise RegistryError(f"{what} is larger than {limit >> 20} MiB")
         return data
     finally:
-        response.release_conn()
+        # A connection whose answer was read to its end is back in the pool already; any other one is of no more use.
+        response.close()
 
 
 def unreachable(url: str, error: HTTPError) -> Unreachable:
@@ -268,7 +267,7 @@ def unreachable(url: str, error: HTTPError) -> Unreachable:
             f"put the registry's certificate authority into a certs.d/{host} directory, or set insecure = true for it"
         )
         return Unreachable(f"cannot talk to the registry {host} over TLS: {reason}", hint=hint)
-    if isinstance(error, ConnectTimeoutError):
+    if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
         reason = "it does not answer in time"
     return Unreachable(f"cannot reach the registry {host}: {reason}", hint=hint)
 

@@ -55,9 +55,12 @@ class Session:
         response = send()
         if response.status != 401 or not own:
             return response
-        if not self._tokens.challenged(endpoint, response.headers.get("WWW-Authenticate", "")):
-            return response
-        renewed = self._tokens.header(endpoint, scopes, refused=authorization)
+        try:
+            known = self._tokens.challenged(endpoint, response.headers.get("WWW-Authenticate", ""))
+            renewed = self._tokens.header(endpoint, scopes, refused=authorization) if known else ""
+        except BaseException:
+            discard(response)
+            raise
         if not renewed or renewed == authorization:
             return response
         discard(response)
