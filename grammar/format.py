@@ -43,10 +43,11 @@ def format_ast(ast: Ast) -> str:
     """Return the source of a tree, with a newline at its end."""
     lines = [f"# {key}={value}" for key, value in ast.directives.items()]
     comments = list(ast.comments)
-    # A comment that reads like a directive is none behind an empty line.
-    last = len(lines) if lines and (comments or ast.instructions) else 0
-    if lines and comments:
-        lines.append("")
+    last = len(lines)
+    if comments:
+        # Behind an empty line no comment is taken for a directive.
+        if lines or "=" in comments[0].text:
+            lines.append("")
         last = 0
     for instruction in ast.instructions:
         above = _take(comments, instruction.span.start.line)
