@@ -23,20 +23,23 @@ def generate() -> str:
     lark = load()
     frontend: Any = lark.parser
     table = frontend.parser._parse_table  # noqa: SLF001 - Lark has no public name for its tables
+    numbers = _numbers(table)
     rules: dict[Any, int] = {}
     states: dict[int, dict[str, int]] = {}
-    for state, actions in sorted(table.states.items()):
-        states[state] = {}
-        for symbol, (action, argument) in sorted(actions.items()):
-            shift = action is Shift
-            states[state][symbol] = argument if shift else ~rules.setdefault(argument, len(rules))
     patterns: list[str] = []
     lexers: dict[int, int] = {}
-    for state, lexer in sorted(frontend.lexer.lexers.items()):
-        pattern = "|".join(f"(?P<{t.name}>{t.pattern.to_regexp()})" for t in lexer.terminals)
+    for state, number in numbers.items():
+        states[number] = {
+            symbol: numbers[argument] if action is Shift else ~rules.setdefault(argument, len(rules))
+            for symbol, (action, argument) in sorted(table.states[state].items())
+        }
+        terminals = frontend.lexer.lexers[state].terminals
+        pattern = "|".join(f"(?P<{t.name}>{t.pattern.to_regexp()})" for t in terminals)
         if pattern not in patterns:
             patterns.append(pattern)
-        lexers[state] = patterns.index(pattern)
+        lexers[number] = patterns.index(pattern)
+    starts = {name: numbers[state] for name, state in sorted(table.start_states.items())}
+    ends = {name: numbers[state] for name, state in sorted(table.end_states.items())}
     lines = [
         '"""Tables of the automaton in `lalr.py`; made from `dockerfile.lark` by `python -m grammar.generate`."""',
         "",
@@ -50,9 +53,19 @@ def generate() -> str:
     lines += [")", "", "# state -> symbol -> state to go to, or ~index of the rule to reduce by"]
     lines += ["STATES: dict[int, dict[str, int]] = {"]
     lines += [f"    {state}: {actions!r}," for state, actions in states.items()]
-    lines += ["}", "", f"START_STATES: dict[str, int] = {dict(sorted(table.start_states.items()))!r}"]
-    lines += ["", f"END_STATES: dict[str, int] = {dict(sorted(table.end_states.items()))!r}", ""]
+    lines += ["}", "", f"START_STATES: dict[str, int] = {starts!r}"]
+    lines += ["", f"END_STATES: dict[str, int] = {ends!r}", ""]
     return "\n".join(lines)
+
+
+def _numbers(table: Any) -> dict[int, int]:
+    """New numbers for Lark's states, which are numbered anew each time: in the order they are reached from the starts."""
+    order = [table.start_states[name] for name in sorted(table.start_states)]
+    for state in order:
+        for _, (action, argument) in sorted(table.states[state].items()):
+            if action is Shift and argument not in order:
+                order.append(argument)
+    return {state: number for number, state in enumerate(order)}
 
 
 def _rule(rule: Any) -> tuple[str, int, bool, tuple[bool, ...]]:

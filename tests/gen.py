@@ -8,7 +8,7 @@ WORDS = ("a", "b.txt", "/etc/x", "$HOME", "${V:-x}", '"q"', "é", "a=b", "--x", 
 PAIRS = ("a=b", 'k="x y"', "e=", "p=$a", "w='a b'", "u=é", "q=a\\ b", '"k k"=v', "d=e=f")
 TEXTS = ("echo a  && b", "[ -f x ] || y", "x # no comment", "printf '%s\\\\n' é", "-- --version", "a\tb", "ls\xa0-l")
 MOUNTS = ("type=cache,target=/c", "type=tmpfs,target=/t,size=64m", "target=/b,rw", "type=secret,id=s,required")
-BODIES = ("", "line\n", "\ttabbed $V\n\n", "# kept\nx \\\n", '"quoted" \'too\'\n', "é\r\n")
+BODIES = ("", "line\n", "\ttabbed $V\n\n", "# kept\nx \\\n", "\"quoted\" 'too'\n", "é\r\n")
 
 
 class Generator:
@@ -88,7 +88,9 @@ class Generator:
         dash = random.choice(["", "-"])
         opening = random.choice(["EOF", "'EOF'", '"EOF"', "E'O'F"])
         body = random.choice(BODIES)
-        head = random.choice([f"RUN <<{dash}{opening}", f"RUN cat <<{dash}{opening} > /x", f"COPY <<{dash}{opening} a /d/"])
+        head = random.choice(
+            [f"RUN <<{dash}{opening}", f"RUN cat <<{dash}{opening} > /x", f"COPY <<{dash}{opening} a /d/"]
+        )
         if random.random() < 0.3:
             return f"{head.replace(opening, opening + ' <<TWO', 1)}\n{body}EOF\n{random.choice(BODIES)}TWO"
         return f"{head}\n{body}EOF"
