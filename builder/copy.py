@@ -49,6 +49,7 @@ __all__ = [
     "TextSource",
     "facts_hold",
     "plan_copy",
+    "plan_directory",
     "plan_mkdir",
     "select",
 ]
@@ -155,6 +156,20 @@ def plan_mkdir(path: bytes, user: str, dest: FileTree | None, *, created_ns: int
     return planner.plan()
 
 
+def plan_directory(
+    path: bytes, *, owner: str = "", dest: FileTree | None, created_ns: int = 0, mode: int = _DIR_MODE
+) -> CopyPlan:
+    """Plan WORKDIR: the directory `path`, links resolved, with the parents that are missing; nothing where it exists.
+
+    What is made belongs to `owner`, a USER value read as --chown reads it, and is made at `created_ns`. CopyError where
+    something that is no directory is in the way, or for a name on scratch.
+    """
+    spec = CopySpec(sources=(), dest=path, chown=owner)
+    planner = _Planner(spec, Selection(spec, None, ()), dest, created_ns, None)
+    planner.make_directory(path, mode)
+    return planner.plan()
+
+
 def facts_hold(facts: Sequence[Sequence[str]] | None, dest: FileTree | None) -> bool:
     """Say whether `dest` answers every fact as it was answered then, so that the layer made then can be used again.
 
@@ -245,6 +260,13 @@ class _Planner:
         there = self._lookup(path, "absent-or-dir")
         if there is None or there.kind is not Kind.DIR:
             self._make_directories(path, mode=self._made_mode, owner=self._owner)
+
+    def make_directory(self, path: bytes, mode: int) -> None:
+        """Stage the directory `path` unless it exists."""
+        target = self._resolve(path)
+        there = self._lookup(target, "absent-or-dir")
+        if there is None or there.kind is not Kind.DIR:
+            self._make_directories(target, mode=mode, owner=self._owner)
 
     def close(self) -> None:
         """Forget what was unpacked."""

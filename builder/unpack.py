@@ -34,7 +34,9 @@ def is_archive(host: bytes) -> bool:
     with open(host, "rb") as file:
         try:
             return next(read_tar(_decompressed(file)), None) is not None
-        except (StoreError, *_damages()):
+        except StoreError:
+            return False
+        except _damages():
             return False
 
 
