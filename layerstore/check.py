@@ -54,7 +54,8 @@ def _blobs(home: Home) -> Iterator[Fault]:
         if length != size:
             yield Fault(digest, f"the blob has {length} bytes, its record says {size}")
     for digest, diff_id in home.db.rows(
-        "SELECT digest, diff_id FROM packed WHERE NOT EXISTS(SELECT 1 FROM layers WHERE layers.diff_id = packed.diff_id)"
+        "SELECT digest, diff_id FROM packed"
+        " WHERE NOT EXISTS(SELECT 1 FROM layers WHERE layers.diff_id = packed.diff_id)"
         " OR NOT EXISTS(SELECT 1 FROM blobs WHERE blobs.digest = packed.digest)"
     ):
         yield Fault(digest, f"the record that it holds layer {diff_id} points to nothing")

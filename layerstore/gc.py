@@ -84,9 +84,7 @@ def sweep(home: Home, plan: Plan) -> int:
             if db.write("DELETE FROM blobs WHERE digest = ? AND used < ?", (digest, plan.horizon)):
                 db.write("DELETE FROM packed WHERE digest = ?", (digest,))
                 gone.append(disk.move_aside(disk.path(b"blobs/sha256", digest[7:].encode())))
-        for path in plan.litter:
-            if _unknown(home, path):
-                gone.append(_seize(home, path))
+        gone.extend(_seize(home, path) for path in plan.litter if _unknown(home, path))
     freed = 0
     for aside in gone:
         if aside is not None:

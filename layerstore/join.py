@@ -126,7 +126,8 @@ def _chunks(entry: Entry) -> Iterator[memoryview]:
     source, left = entry.source, entry.size
     if isinstance(source, Inline):
         assert len(source.data) == left, f"BUG: {entry.path!r} has {len(source.data)} bytes of {left}"
-        yield memoryview(source.data)
+        for at in range(0, left, _BUFFER):
+            yield memoryview(source.data)[at : at + _BUFFER]
         return
     if isinstance(source, Stream):
         while left:
