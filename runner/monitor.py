@@ -91,6 +91,7 @@ class Supervisor:
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         self._keep_stdin = keep_stdin
         self._process: Process | None = None
+        self._code: int | None = None
         self._pumps: list[Pump] = []
         self._inputs: list[Pump] = []
 
@@ -126,12 +127,13 @@ class Supervisor:
         if self._process is None:
             self._container.failed(status, message)
         else:
-            self._container.exited(status, oom_killed=self.oom_killed, error=message)
+            code = status if self._code is None else self._code
+            self._container.exited(code, oom_killed=self.oom_killed, error=message)
 
     @property
-    def started(self) -> bool:
+    def running(self) -> bool:
         """Whether signals reach a process."""
-        return self._process is not None
+        return self._process is not None and self._code is None
 
     def signal(self, signum: int) -> None:
         """Send a signal to the container's first process; safe in a signal handler; nothing if it does not run."""
@@ -154,7 +156,7 @@ class Supervisor:
         if bundle.limits is not None:
             group = Cgroup.create(container.id, bundle.limits)
             stack.callback(self._remove_group, group)
-            spec = replace(spec, cgroups=group.join_paths)
+            spec = replace(spec, cgroups=group.directories)
         endpoint: Endpoint | None = None
         ports: tuple[Port, ...] = ()
         match bundle.network:
@@ -262,12 +264,12 @@ class Supervisor:
 
     def _attend(self, process: Process) -> int:
         run_pumps(self._pumps, process.fileno())
-        status = process.wait()
+        self._code = process.wait().shell_status
         for pump in self._inputs:
             pump.abandon()
         drain(self._pumps)
         self.problems += [f"writing its output: {pump.error}" for pump in self._pumps if pump.error]
-        return status.shell_status
+        return self._code
 
     def _close_log(self, log: LogWriter) -> None:
         log.close()

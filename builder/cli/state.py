@@ -1,0 +1,27 @@
+"""Where the containers of a store are, and the state that dies with the machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.cli.context import Settings
+
+if TYPE_CHECKING:
+    from runner.container import Containers
+
+
+def containers_of(settings: Settings) -> Containers:
+    """Return the containers of the store that `settings` name."""
+    from runner.container import Containers  # noqa: PLC0415 - not for --help
+
+    return Containers(settings.root / "containers", clock=settings.clock)
+
+
+def state_directory(settings: Settings) -> Path:
+    """Return the directory where the bridge's addresses are recorded: /run/pybuild for root."""
+    if os.geteuid() == 0:
+        return Path("/run/pybuild")
+    runtime = settings.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "pybuild" if runtime else settings.root / "run"
