@@ -6,7 +6,6 @@ Everything below `builder/cli/` gets plain values from here and never looks for 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -106,11 +105,6 @@ class Settings:
         except OSError:
             return 80, 24
         return size.columns or 80, size.lines or 24
-
-
-def arguments() -> list[str]:
-    """Return the arguments of the process, without its name."""
-    return sys.argv[1:]
 
 
 def home(environ: Mapping[str, str]) -> Path:
