@@ -1,0 +1,261 @@
+"""Whole images between a registry and the store: pull, push, and asking what a name means.
+
+Layers travel in parallel, in bounded memory, straight between disk and network. A pulled image keeps its manifest, so
+that pushing it anywhere reproduces the manifest's digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
+from typing import TypeVar
+
+from layerstore.compress import Compression
+from layerstore.digest import DiffId, Digest
+from layerstore.errors import CorruptContent
+from layerstore.images import Image
+from layerstore.oci import (
+    CONFIG_TYPES,
+    OCI_CONFIG,
+    Descriptor,
+    Index,
+    Manifest,
+    ManifestError,
+    diff_ids,
+    layer_compression,
+    parse_config,
+    parse_document,
+)
+from layerstore.platforms import Platform
+from layerstore.reference import InvalidReference, Reference
+from layerstore.registry.client import Client, Document
+from layerstore.registry.config import Endpoint
+from layerstore.registry.errors import RegistryError, UnknownImage
+from layerstore.store import Store
+
+Progress = Callable[[str, int, int | None, bool], None]
+"""Told of one transfer: `(id, current, total, done)`, in bytes, from several threads; the id is the blob's digest."""
+
+_MAX_NESTING = 3
+_MAX_MOUNT_SOURCES = 3
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+
+
+def resolve(reference: Reference, client: Client) -> Digest:
+    """Return the digest that `reference` has in its registry now, of an index where it is one. RegistryError."""
+    return client.resolve(reference)
+
+
+def pull(
+    store: Store,
+    reference: Reference,
+    platform: Platform,
+    client: Client,
+    *,
+    progress: Progress | None = None,
+    jobs: int = 4,
+) -> Image:
+    """Fetch an image for `platform` into the store and name it `reference.canonical` there.
+
+    Blobs that are in the store are not fetched again. From an index the best fit for `platform` is taken; an image that
+    is not in an index is taken as it is. Raises RegistryError, ManifestError, CorruptContent or another StoreError; the
+    client is of no more use then, blobs that arrived whole are kept.
+    """
+    with store.lease():
+        endpoint, document = client.fetch(reference)
+        document, manifest = _choose(client, endpoint, document, reference, platform)
+        config = client.read_blob(endpoint, manifest.config)
+        layers = diff_ids(parse_config(config))
+        if len(layers) != len(manifest.layers):
+            raise ManifestError(
+                f"{reference.familiar} has {len(manifest.layers)} layers but its config names {len(layers)}",
+                hint="the image is malformed; push it again",
+            )
+        report = progress or _silent
+        wanted = {layer.digest: layer for layer in manifest.layers}
+        for layer in manifest.layers:
+            layer_compression(layer.media_type)
+        _parallel(lambda layer: _fetch(store, client, endpoint, layer, report), wanted.values(), jobs, client)
+        for layer, diff_id in zip(manifest.layers, layers, strict=True):
+            store.layers.adopt(layer.digest, layer.media_type, diff_id, layer.size)
+        kept = store.blobs.put_bytes(document.data)
+        return store.images.put(config, layers=layers, names=[reference.canonical], manifest=kept)
+
+
+def push(
+    store: Store,
+    image: Image,
+    reference: Reference,
+    client: Client,
+    *,
+    compression: Compression | None = None,
+    progress: Progress | None = None,
+    jobs: int = 4,
+) -> Descriptor:
+    """Send an image to a registry as `reference`, which needs a tag; return the descriptor of its manifest.
+
+    Without `compression` layers go as they are, those that were never packed as gzip, and an image that came with a
+    manifest goes with it, byte for byte. Blobs that the registry has are not sent, those that another repository of it is
+    known to have are mounted. Raises RegistryError or another StoreError; the client is of no more use then.
+    """
+    if reference.tag is None or reference.digest is not None:
+        raise InvalidReference(f"cannot push to {reference.familiar}: it has a digest", hint="push to a tag")
+    tag = reference.tag
+    report = progress or _silent
+    with store.lease():
+        endpoint = client.destination(reference)
+        known = None if compression is not None else _kept_manifest(store, image)
+        sources = _mount_sources(store, reference)
+
+        def send_layer(diff_id: DiffId) -> Descriptor:
+            layer = _own_descriptor(store, diff_id, compression)
+            _send(store, client, endpoint, layer, sources.get(diff_id, ()), report)
+            return layer
+
+        def send_known(layer: Descriptor) -> None:
+            at = manifest.layers.index(layer)
+            _send(store, client, endpoint, layer, sources.get(image.layers[at], ()), report)
+
+        if known is not None:
+            data, manifest = known
+            _parallel(send_known, dict.fromkeys(manifest.layers), jobs, client)
+        else:
+            unique = list(dict.fromkeys(image.layers))
+            sent = dict(zip(unique, _parallel(send_layer, unique, jobs, client), strict=True))
+            config = Descriptor(media_type=OCI_CONFIG, digest=Digest(image.id), size=len(image.config))
+            manifest = Manifest(config=config, layers=tuple(sent[diff_id] for diff_id in image.layers))
+            data = manifest.to_json()
+        if not client.has_blob(endpoint, manifest.config.digest):
+            _send_bytes(client, endpoint, manifest.config.digest, image.config)
+        digest = client.put_manifest(endpoint, tag, data, manifest.media_type)
+        if known is None:
+            store.images.set_manifest(image, store.blobs.put_bytes(data))
+        return Descriptor(media_type=manifest.media_type, digest=digest, size=len(data))
+
+
+def _choose(
+    client: Client, endpoint: Endpoint, document: Document, reference: Reference, platform: Platform
+) -> tuple[Document, Manifest]:
+    """Follow indexes down to the manifest for `platform`."""
+    for _ in range(_MAX_NESTING):
+        parsed = parse_document(document.data, document.media_type)
+        if isinstance(parsed, Manifest):
+            if parsed.config.media_type not in CONFIG_TYPES:
+                raise ManifestError(
+                    f"{reference.familiar} is no container image: its config is of type {parsed.config.media_type!r}"
+                )
+            return document, parsed
+        chosen = parsed.select(platform)
+        if chosen is None:
+            raise UnknownImage(
+                f"{reference.familiar} is not offered for {platform}",
+                hint=f"choose with --platform: {_offered(parsed)}",
+            )
+        document = client.manifest(endpoint, chosen.digest)
+    raise ManifestError(f"{reference.familiar}: indexes within indexes within indexes")
+
+
+def _offered(index: Index) -> str:
+    return ", ".join(dict.fromkeys(str(platform) for platform in index.platforms)) or "it lists no platform"
+
+
+def _fetch(store: Store, client: Client, endpoint: Endpoint, layer: Descriptor, report: Progress) -> None:
+    """Put one layer's blob into the store, its size and digest verified on the way."""
+    # Other processes that want the same blob wait here and then find it.
+    with store.lock(f"blob-{layer.digest.hex}"):
+        if store.blobs.size(layer.digest) != layer.size:
+            stream = client.open_blob(endpoint, layer, count=_counter(report, layer))
+            with contextlib.closing(stream):
+                try:
+                    store.blobs.put(stream, expected=layer.digest)
+                except CorruptContent as error:
+                    raise RegistryError(
+                        f"{endpoint} sent wrong content for the layer {layer.digest}: {error.message}",
+                        hint="a proxy or the registry damages content; nothing of it was kept",
+                    ) from error
+    report(str(layer.digest), layer.size, layer.size, True)  # noqa: FBT003 - the shape of Progress
+
+
+def _kept_manifest(store: Store, image: Image) -> tuple[bytes, Manifest] | None:
+    """Return the manifest that an image came with or was pushed with, if the blobs it names are all here."""
+    if image.manifest is None or store.blobs.size(image.manifest) is None:
+        return None
+    data = store.blobs.read(image.manifest)
+    manifest = Manifest.from_json(data)
+    whole = len(manifest.layers) == len(image.layers) and all(
+        store.blobs.size(layer.digest) == layer.size for layer in manifest.layers
+    )
+    return (data, manifest) if whole and manifest.config.digest == image.id else None
+
+
+def _own_descriptor(store: Store, diff_id: DiffId, compression: Compression | None) -> Descriptor:
+    """Return a layer's blob, made if it is missing, under its OCI media type: it goes into an OCI manifest."""
+    layer = store.layers.blob(diff_id, compression)
+    return replace(layer, media_type=layer_compression(layer.media_type).media_type)
+
+
+def _mount_sources(store: Store, reference: Reference) -> dict[DiffId, tuple[str, ...]]:
+    """Return for each layer the other repositories of the same registry that images with it came from or went to."""
+    found: dict[DiffId, list[str]] = {}
+    for image in store.images.list():
+        for name in image.names:
+            with contextlib.suppress(InvalidReference):
+                other = Reference.parse(name)
+                if other.registry == reference.registry and other.repository != reference.repository:
+                    for diff_id in image.layers:
+                        found.setdefault(diff_id, []).append(other.repository)
+    return {diff_id: tuple(dict.fromkeys(names))[:_MAX_MOUNT_SOURCES] for diff_id, names in found.items()}
+
+
+def _send(
+    store: Store, client: Client, endpoint: Endpoint, layer: Descriptor, sources: Sequence[str], report: Progress
+) -> None:
+    """Make sure the registry has one layer's blob."""
+    if not client.has_blob(endpoint, layer.digest) and not any(
+        client.mount_blob(endpoint, layer.digest, source) for source in sources
+    ):
+        client.upload(
+            endpoint,
+            layer.digest,
+            layer.size,
+            lambda: store.blobs.open(layer.digest),
+            count=_counter(report, layer),
+        )
+    report(str(layer.digest), layer.size, layer.size, True)  # noqa: FBT003 - the shape of Progress
+
+
+def _send_bytes(client: Client, endpoint: Endpoint, digest: Digest, data: bytes) -> None:
+    client.upload(endpoint, digest, len(data), lambda: io.BytesIO(data))
+
+
+def _parallel(work: Callable[[_A], _B], items: Iterable[_A], jobs: int, client: Client) -> list[_B]:
+    """Return what `work` makes of each item, in order; after the first failure the others are given up."""
+    todo = list(items)
+    if not todo:
+        return []
+    with ThreadPoolExecutor(max_workers=min(jobs, len(todo)), thread_name_prefix="transfer") as pool:
+        futures = [pool.submit(work, item) for item in todo]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in futures:
+                if future in done:
+                    future.result()
+            return [future.result() for future in futures]
+        except BaseException:
+            client.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _counter(report: Progress, layer: Descriptor) -> Callable[[int], None]:
+    """Return what a transfer of `layer` tells its progress to."""
+    name = str(layer.digest)
+    return lambda done: report(name, done, layer.size, False)  # noqa: FBT003 - the shape of Progress
+
+
+def _silent(_id: str, _current: int, _total: int | None, _done: bool, /) -> None:  # noqa: FBT001 - the shape of Progress
+    """Report nothing."""
