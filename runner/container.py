@@ -196,21 +196,21 @@ class Container:
             return None
         return pidfd
 
-    def wait(self, timeout: float) -> bool:
-        """Return whether it has ended, recorded and all, within `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return whether it has ended, recorded and all, within `timeout` seconds; None waits for ever."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         pidfd = self.open_process()
         if pidfd is not None:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            ended = poll.poll(max(0, timeout) * 1000)
+            ended = poll.poll(None if timeout is None else max(0, timeout) * 1000)
             os.close(pidfd)
             if not ended:
                 return False
             # Its process is gone, so its supervisor is about to record that: not for the caller's timeout to cut short.
             deadline = time.monotonic() + _PATIENCE
         while self.supervised():
-            if time.monotonic() >= deadline:
+            if deadline is not None and time.monotonic() >= deadline:
                 return False
             time.sleep(0.002)
         return True
