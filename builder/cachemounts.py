@@ -27,7 +27,7 @@ class CacheMounts:
 
     @contextlib.contextmanager
     def hold(self, mount: CacheMount, *, seed: str, fill: Callable[[Path], None]) -> Iterator[Path]:
-        """Yield the directory for `mount`, made on first use: owned and permitted as it says, then `fill` puts the seed in.
+        """Yield the directory for `mount`, made on first use: owned and permitted as it says, then `fill` makes it the seed's copy.
 
         `seed` identifies the seed's content: another seed, owner or mode is another cache. `shared` holds nothing,
         `locked` waits for its turn, `private` takes a directory that nobody uses.
@@ -61,9 +61,9 @@ class CacheMounts:
         # Made aside and renamed, so that nobody sees a half-filled cache; two makers at once: the second's is dropped.
         fresh = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
         os.mkdir(fresh, 0o700)
-        fill(fresh)
         os.chown(fresh, mount.uid, mount.gid)
         os.chmod(fresh, mount.mode)
+        fill(fresh)
         try:
             os.rename(fresh, path)
         except OSError:

@@ -89,6 +89,7 @@ class MountPlanner:
 
     def _cache(self, stage: StageState, word: Word, mount: grammar.Mount, sources: list[Vertex]) -> CacheMount:
         target = self._target(stage, word, mount.target)
+        # Where a cache starts as a copy of something, its directory keeps that thing's owner and mode.
         return CacheMount(
             target=target,
             id=mount.id or target,

@@ -74,7 +74,10 @@ class BindMount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheMount:
-    """A directory that outlives the build. Only its target, `read_only` and the seed of a fresh one count for the key."""
+    """A directory that outlives the build; only its target and `read_only` count for the key.
+
+    A fresh one is a copy of `source` in input `input`, or empty with `mode`, `uid` and `gid` if that is None.
+    """
 
     target: str
     id: str

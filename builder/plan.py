@@ -246,9 +246,9 @@ class Planner:
         return sorted(seen - {self.target})
 
     def _stage_index(self, name: str, *, before: int, fold: bool) -> int | None:
-        if self.named_context(name) is not None:
-            return None
         wanted = name.lower() if fold else name
+        if self.named_context(wanted) is not None:
+            return None
         for index in reversed(range(before)):
             if self.dockerfile.stages[index].name == wanted:
                 return index
@@ -266,7 +266,7 @@ class Planner:
         contexts = self.options.contexts
         if not contexts:
             return None
-        for key in (f"{name}::{self.options.platform}", name, name.lower()):
+        for key in (f"{name}::{self.options.platform}", name):
             if key in contexts:
                 return contexts[key]
         try:
@@ -460,7 +460,7 @@ class Planner:
         if name.isascii() and name.isdigit():
             message = f"invalid stage index {name}"
             raise self.error("stage-index", message, span, hint=f"stages before this one: 0 to {own - 1}" if own else "")
-        match self.named_context(name):
+        match self.named_context(name.lower()) or self.named_context(name):
             case LocalDirectory(path=path):
                 return self.context_vertex(name, path)
             case ImageContext(reference=reference):
@@ -487,7 +487,8 @@ class Planner:
         """Make `op` the stage's new tip."""
         words: tuple[Span, ...] = ()
         if isinstance(instruction, grammar.Copy | grammar.Add):
-            words = (*(word.span for word in instruction.sources), instruction.destination.span)
+            sources = (*instruction.sources, *instruction.heredocs)
+            words = (*(one.span for one in sources), instruction.destination.span)
         stage.tip = self._vertex(
             op,
             inputs,
@@ -737,22 +738,20 @@ class Planner:
         return "" if word is None else self.expand(word, stage.env)
 
     def _sources(self, stage: StageState, instruction: grammar.Copy | grammar.Add) -> list[Source]:
-        heredocs = {heredoc.text: heredoc for heredoc in instruction.heredocs}
+        """Return the sources in the reference's order: paths, then heredocs."""
         sources: list[Source] = []
-        for at, word in enumerate(instruction.sources):
-            heredoc = heredocs.get(word.text)
-            if heredoc is not None:
-                content = heredoc.body
-                if heredoc.expand:
-                    try:
-                        content = grammar.expand_heredoc(content, stage.env).text
-                    except grammar.ExpandError as error:
-                        raise self._expansion_error(word, error) from error
-                sources.append(TextSource(_bytes(heredoc.name), _bytes(content), at))
-                continue
+        for word in instruction.sources:
             text = self.expand(word, stage.env)
             self._refuse_remote(instruction, word, text)
-            sources.append(PathSource(_bytes(text), at))
+            sources.append(PathSource(_bytes(text), len(sources)))
+        for heredoc in instruction.heredocs:
+            content = heredoc.body
+            if heredoc.expand:
+                try:
+                    content = grammar.expand_heredoc(content, stage.env).text
+                except grammar.ExpandError as error:
+                    raise self.error("expansion", f"heredoc {heredoc.name}: {error}", heredoc.span) from error
+            sources.append(TextSource(_bytes(heredoc.name), _bytes(content), len(sources)))
         return sources
 
     def _refuse_remote(self, instruction: grammar.Copy | grammar.Add, word: Word, text: str) -> None:

@@ -138,7 +138,10 @@ class RunSteps:
         for pair in op.proxies:
             name, _, value = pair.partition("=")
             environment.setdefault(name, value)
+        agent = environment.get("SSH_AUTH_SOCK")
         environment.update(env)
+        if agent is not None:
+            environment["SSH_AUTH_SOCK"] = agent
         environment.setdefault("HOME", user.home)
         files = tuple(
             Mount(destination=name, type="bind", source=str(path), options=("ro",))
@@ -285,13 +288,17 @@ class RunSteps:
             return held.enter_context(caches.hold(mount, seed="", fill=lambda path: None))
         tree = executor.tree(vertex.inputs[mount.input], inputs[mount.input])
         inside = tree.resolve(os.fsencode(mount.source))
-        if inside and tree.lstat(inside) is None:
+        top = tree.lstat(inside)
+        if top is None:
             raise _not_found(mount.source)
         spec = CopySpec(sources=(PathSource(inside or b"."),), dest=b"/")
         selection = select(spec, tree)
 
         def fill(path: Path) -> None:
             write_tree(plan_copy(spec, selection, None).entries(), path)
+            if top.kind is Kind.DIR:
+                os.chown(path, top.uid, top.gid)
+                os.chmod(path, top.mode)
 
         seed = str(selection.digest(self.store.files))
         return held.enter_context(caches.hold(mount, seed=seed, fill=fill))
@@ -324,12 +331,13 @@ class RunSteps:
     def _agent(self, mount: SshMount, env: dict[str, str]) -> list[AnyMount]:
         from runner import Mount  # noqa: PLC0415
 
+        # The variable names where the socket would be even if there is none, as with the reference.
+        env.setdefault("SSH_AUTH_SOCK", mount.target)
         socket = self.ssh.get(mount.id)
         if socket is None:
             if mount.required:
                 raise SecretMissing(f"ssh agent {mount.id}: not found", hint=f"pass --ssh {mount.id}")
             return []
-        env.setdefault("SSH_AUTH_SOCK", mount.target)
         target = os.fsencode(mount.target.lstrip("/"))
         return [Mount(destination=target, type="bind", source=str(socket), options=("rw",))]
 

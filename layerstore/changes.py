@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from layerstore import xattrs
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from layerstore.view import View
 
 _ROOT_MODE = 0o755
+_SECOND = 1_000_000_000
+_BUFFER = 1 << 20
 
 
 def scan(root: bytes, lower: View | None = None) -> Iterator[Entry]:
     """Yield what the tree at `root` holds, parents first, each directory's names sorted.
 
-    With `lower`, `root` is an upper directory that is being made into a layer, and is tidied on the way: directories
-    that overlayfs copied up but that hold nothing and differ in nothing from `lower` are removed, and files called
+    With `lower`, `root` is an upper directory that is being made into a layer, and is tidied on the way: what
+    overlayfs copied up but nobody changed is removed (files, and directories that hold nothing else), and files called
     like a layer's deletion marks become deletions. The root itself is only yielded where it is not plain 0755, root's.
     """
     return _Scan(root, lower).entries()
@@ -86,6 +88,9 @@ class _Scan:
         if is_whiteout(status):
             return Entry(path, Kind.WHITEOUT)
         entry = entry_of(host, path, status)
+        if entry is not None and self._lower is not None and self._unchanged(entry, self._lower.lstat(path)):
+            self._drop(host, os.unlink)
+            return None
         if entry is None or entry.inode is None:
             return entry
         first = self._links.setdefault(entry.inode, path)
@@ -120,12 +125,27 @@ class _Scan:
 
     def _prune(self, entry: Entry) -> None:
         """Remove a directory that is no change; its parent keeps its times."""
-        host = entry.source
-        assert isinstance(host, bytes)
+        assert isinstance(entry.source, bytes)
+        self._drop(entry.source, os.rmdir)
+
+    def _drop(self, host: bytes, remove: Callable[[bytes], None]) -> None:
         parent = os.path.dirname(host)
         before = os.lstat(parent)
-        os.rmdir(host)
+        remove(host)
         os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def _unchanged(self, entry: Entry, below: Entry | None) -> bool:
+        """Say whether overlayfs copied a file up that nobody changed: a new link to it does that.
+
+        Files whose times may have been cut to whole seconds are compared byte by byte, as containerd does.
+        """
+        if below is None or entry[:9] != below[:9] or entry.xattrs != below.xattrs:
+            return False
+        if entry.kind is not Kind.FILE or entry.mtime_ns % _SECOND:
+            return True
+        assert isinstance(entry.source, bytes)
+        assert isinstance(below.source, bytes)
+        return not entry.size or _same_data(entry.source, below.source)
 
     def _obey_marks(self, host: bytes, path: bytes, names: list[bytes]) -> None:
         """Turn files called `.wh.…` into what they will be for everyone who unpacks the layer."""
@@ -147,6 +167,14 @@ class _Scan:
                     if mark is not None:
                         tree.entry(mark)
         os.utime(host, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _same_data(one: bytes, other: bytes) -> bool:
+    with open(one, "rb", buffering=0) as first, open(other, "rb", buffering=0) as second:
+        while data := first.read(_BUFFER):
+            if data != second.read(len(data)):
+                return False
+    return True
 
 
 def _same(entry: Entry, below: Entry | None) -> bool:

@@ -30,7 +30,8 @@ class View:
     """The merged content of `trees`, lowest first. In-image paths are bytes relative to the root, which is b""."""
 
     def __init__(self, trees: Sequence[Path]) -> None:
-        self.trees = tuple(trees)
+        # A tree that occurs twice is hidden by its own upper occurrence, and overlayfs takes a directory only once.
+        self.trees = trees = tuple(reversed(dict.fromkeys(reversed(trees))))
         self._merged: dict[bytes, tuple[bytes, ...]] = {
             b"": _until_opaque([os.fsencode(tree) for tree in reversed(trees)])
         }
@@ -42,7 +43,7 @@ class View:
         """
         host = self._find(path)
         if host is None:
-            return None
+            return None if path else Entry(b"", Kind.DIR, 0o755)
         return entry_of(host, path, os.lstat(host))
 
     def listdir(self, path: bytes) -> list[bytes]:
