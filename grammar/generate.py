@@ -59,7 +59,7 @@ def generate() -> str:
 
 
 def _numbers(table: Any) -> dict[int, int]:
-    """New numbers for Lark's states, which are numbered anew each time: in the order they are reached from the starts."""
+    """Numbers for the states in the order they are reached; Lark numbers them anew each time."""
     order = [table.start_states[name] for name in sorted(table.start_states)]
     for state in order:
         for _, (action, argument) in sorted(table.states[state].items()):

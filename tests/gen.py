@@ -1,4 +1,4 @@
-"""Dockerfiles made from a seed: valid ones with every instruction, form and oddity of layout. Plain Python, no clock."""
+"""Dockerfiles made from a seed: every instruction, form and oddity of layout. Plain Python, no clock."""
 
 from __future__ import annotations
 
