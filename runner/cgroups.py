@@ -106,7 +106,8 @@ class Cgroup:
             group._make(needed)
             group.update(limits)
         except BaseException:
-            group.remove()
+            with suppress(RunnerError):  # what went wrong first is what the user has to know
+                group.remove()
             raise
         return group
 
