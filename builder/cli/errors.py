@@ -152,7 +152,7 @@ def _step(error: StepFailed) -> str:
     lines = [error.render()]
     if error.tail:
         lines += ["", "the last lines of its output:", *(f"  {line}" for line in error.tail)]
-    if error.log:
+    if error.log and error.log not in error.hint:
         lines += ["", f"all of its output: {error.log}"]
     return "\n".join(lines)
 

@@ -25,6 +25,7 @@ REPORT_EVERY = 5.0
 """Seconds between two lines about one transfer."""
 
 _STYLE_END = "\x1b[0m"
+_PLAIN_AGAIN = (_STYLE_END, "\x1b[m")
 
 
 class Plain:
@@ -209,7 +210,8 @@ class _Step:
                 self._end_line()
                 self._begin_line(stream, time)
             self._add(token)
-            self._styled = self._styled or "\x1b" in token
+            if (last := token.rfind("\x1b")) >= 0:
+                self._styled = not token.startswith(_PLAIN_AGAIN, last)
 
     def _begin_line(self, stream: int, time: float) -> None:
         self._add(f"#{self.number} {max(0.0, time - self.started):.3f} ")

@@ -86,7 +86,10 @@ class RawJson:
 
 def timestamp(seconds: float) -> str:
     """Return seconds since the epoch as RFC 3339 with nanoseconds in UTC, as Go prints it: no trailing zeros."""
-    whole, nanoseconds = divmod(round(seconds * 1_000_000_000), 1_000_000_000)
+    # The fraction by itself: a float has no room for today's seconds times 10⁹.
+    whole = int(seconds)
+    carry, nanoseconds = divmod(round((seconds - whole) * 1_000_000_000), 1_000_000_000)
+    whole += carry
     day = times.strftime("%Y-%m-%dT%H:%M:%S", times.gmtime(whole))
     fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
     return f"{day}{fraction}Z"
