@@ -460,7 +460,7 @@ class Planner:
         if name.isascii() and name.isdigit():
             message = f"invalid stage index {name}"
             raise self.error("stage-index", message, span, hint=f"stages before this one: 0 to {own - 1}" if own else "")
-        match self.named_context(name.lower()) or self.named_context(name):
+        match self.named_context(name):
             case LocalDirectory(path=path):
                 return self.context_vertex(name, path)
             case ImageContext(reference=reference):
