@@ -62,7 +62,7 @@ class Diagnostic(Record):
         `source` is the text that the span refers to. The result has no trailing newline, and control characters of the
         source do not reach it.
         """
-        head = f"{self.severity.value}[{self.code}]: {self.message}"
+        head = f"{self.severity.value}[{self.code}]: {_visible(self.message)}"
         if self.span is None:
             frame = [f"{name}: {head}"]
         else:

@@ -202,7 +202,7 @@ def _strings(node: Node, members: list[Any]) -> list[Word]:
             raise Fault(
                 "json-strings",
                 "when using JSON array syntax, arrays must be comprised of strings only",
-                node.span,
+                node.line.span(member[1], member[2]) if len(member) == 3 else node.span,
                 "put every argument in double quotes",
             )
         _, start, end = member

@@ -90,7 +90,7 @@ class Source:
 
     def line_span(self, first: int, last: int) -> Span:
         """Return the place of whole lines, from the first character that is not blank."""
-        text = self._lines[first - 1] if first <= len(self._lines) else ""
+        text = self._lines[first - 1].rstrip("\r\n") if first <= len(self._lines) else ""
         indent = len(text) - len(text.lstrip(WIDE_BLANKS))
         end = self._lines[last - 1].rstrip("\r\n") if last <= len(self._lines) else ""
         start = Position(first, indent + 1)

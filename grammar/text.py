@@ -42,7 +42,7 @@ def _quoted(char: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the known name that is at most two edits away, the first of the nearest; "" where there is none."""
-    best, least = "", 3
+    best, least = "", 3 if name else 0
     for candidate in known:
         distance = _distance(name, candidate)
         if distance < least:
