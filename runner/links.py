@@ -10,6 +10,7 @@ import fcntl
 import ipaddress
 import socket
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EAFNOSUPPORT, EBUSY, EEXIST, ENODEV, EOPNOTSUPP, EPERM
@@ -39,7 +40,7 @@ def mtu(name: str) -> int:
 def create_bridge(name: str, address: str, prefix: int, mac: str) -> None:
     """A bridge that is up and has this address; RunnerError where the kernel refuses, and nothing is left then."""
     with _routes(f"bridge {name}") as kernel:
-        kernel.link("add", ifname=name, kind="bridge", address=mac, mtu=_mtu(kernel))
+        kernel.link("add", ifname=name, kind="bridge", address=mac, mtu=_mtu(kernel), group=group(name))
         try:
             number = _index(name)
             kernel.addr("add", index=number, address=address, prefixlen=prefix)
@@ -59,6 +60,7 @@ def create_veth(name: str, bridge: str, *, namespace: int, peer: str, mac: str) 
             master=_index(bridge),
             state="up",
             mtu=mtu(bridge),
+            group=group(bridge),
             peer={"ifname": peer, "net_ns_fd": namespace, "address": mac, "mtu": mtu(bridge)},
         )
         # Lets a container reach its own published port: with br_netfilter that packet goes back to where it came from.
@@ -81,6 +83,17 @@ def delete(name: str) -> None:
         return
     with _routes(f"interface {name}", ignore=ENODEV) as kernel:
         kernel.link("del", index=number)
+
+
+def group(bridge: str) -> int:
+    """The number of the interface group (ip-link(8)) that a bridge and its ports are in."""
+    return zlib.crc32(b"pybuild " + bridge.encode()) | 1
+
+
+def delete_group(bridge: str) -> None:
+    """Take a bridge and all its ports away at once: the kernel waits 20 ms for each call, not for each interface."""
+    with _routes(f"bridge {bridge}", ignore=ENODEV) as kernel:
+        kernel.link("del", group=group(bridge))
 
 
 def is_idle_bridge(name: str) -> bool:

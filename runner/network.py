@@ -286,22 +286,25 @@ class Bridge:
 
     def _prune(self, ledger: Ledger, *, also: str | None = None) -> None:
         """Take away `also` and every dead member, and everything if none is left."""
-        before = any(m.ports for m in ledger.members.values())
-        self._drop_dead(ledger)
-        member = ledger.members.pop(also, None) if also is not None else None
-        if member is not None:
-            links.delete(member.link)
-        if not ledger.members:
+        going = {name for name in (*ledger.dead(), also) if name in ledger.members}
+        if going == set(ledger.members):
             self._remove(ledger)
             return
-        if before:
+        gone = [ledger.members.pop(name) for name in going if name is not None]
+        for member in gone:
+            links.delete(member.link)
+        if any(member.ports for member in gone):
             self._apply(ledger)
         ledger.save()
 
     def _remove(self, ledger: Ledger) -> None:
         if ledger.network:
-            firewall.remove(self.name)
-            links.delete(self.name)
+            # Both wait for the kernel, under locks of their own.
+            rules = _start(lambda: firewall.remove(self.name))
+            try:
+                links.delete_group(self.name)
+            finally:
+                rules()
         ledger.forget()
 
 
@@ -319,8 +322,8 @@ def _namespace_of(pid: int) -> NetworkNamespace:
         ) from error
 
 
-def _in_thread(action: Callable[[], T]) -> T:
-    """Run in a thread that ends afterwards: whatever namespace it enters, nobody else is moved, signals or not."""
+def _start(action: Callable[[], T]) -> Callable[[], T]:
+    """Run in a thread that ends afterwards; calling the result waits and returns, or raises, what `action` does."""
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -330,12 +333,20 @@ def _in_thread(action: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - handed over to the caller, whatever it is
             errors.append(error)
 
+    def wait() -> T:
+        thread.join()
+        if errors:
+            raise errors[0]
+        return results[0]
+
     thread = threading.Thread(target=body)
     thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    return wait
+
+
+def _in_thread(action: Callable[[], T]) -> T:
+    """Run elsewhere: whatever namespace `action` enters, no other thread is moved, signals or not."""
+    return _start(action)()
 
 
 def _configure(endpoint: Endpoint) -> None:
