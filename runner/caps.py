@@ -86,13 +86,19 @@ def supported() -> int:
         return (2 << int(file.read())) - 1
 
 
+def available() -> frozenset[str]:
+    """Return the capabilities that the calling process could pass on: its bounding set."""
+    names = CAPABILITIES[: supported().bit_length()]
+    return frozenset(name for number, name in enumerate(names) if syscalls.prctl(syscalls.PR_CAPBSET_READ, number))
+
+
 def limit_bounding(wanted: int) -> None:
     """Drop everything outside the mask `wanted` from the bounding set, which never grows again, and verify it."""
     for number in range(supported().bit_length()):
         if not wanted >> number & 1 and syscalls.prctl(syscalls.PR_CAPBSET_READ, number):
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
         if wanted >> number & 1 != syscalls.prctl(syscalls.PR_CAPBSET_READ, number):
-            raise OSError(1, "capability differs from what was set", CAPABILITIES[number])
+            raise OSError(1, "this capability is not ours to give", CAPABILITIES[number])
 
 
 def limit(wanted: int) -> None:

@@ -7,9 +7,13 @@ exec. Standard library only, and little of it: every import is paid when a launc
 from __future__ import annotations
 
 import errno
+import fcntl
 import marshal
 import os
+import resource
+import select
 import stat
+import sys
 
 from runner import caps, mounts, overlay, rootfs, syscalls
 
@@ -63,7 +67,7 @@ class Channel:
         self._sock.close()
 
 
-def become(channel_fd: int, stdio: tuple[int, int, int], netns: int | None, launcher: int) -> NoReturn:
+def become(channel_fd: int, stdio: list[int], netns: int | None, launcher: int) -> NoReturn:
     """Turn this fresh fork, pid 1 of a new pid namespace, into the container that the caller describes on the channel.
 
     `launcher` is a pidfd of the launcher. Never returns: a failure is reported as (stage, errno, path) and ends it.
@@ -75,7 +79,7 @@ def become(channel_fd: int, stdio: tuple[int, int, int], netns: int | None, laun
         container.make(launcher)
     except OSError as error:
         path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-        text = "" if error.errno else str(error)
+        text = str(error.strerror or error)
         channel.send("error", container.stage, error.errno or 0, path, text, container.stubs)
     except Failure as failure:
         channel.send("error", container.stage, 0, "", str(failure), container.stubs)
@@ -89,7 +93,7 @@ def become(channel_fd: int, stdio: tuple[int, int, int], netns: int | None, laun
 class Container:
     """The setup of one container; `stage` is where it is."""
 
-    def __init__(self, channel: Channel, stdio: tuple[int, int, int], netns: int | None) -> None:
+    def __init__(self, channel: Channel, stdio: list[int], netns: int | None) -> None:
         self.stage = "start"
         self.stubs: list[rootfs.Stub] = []
         self._channel = channel
@@ -109,6 +113,7 @@ class Container:
         self._enter("mounts")
         root = self._mounts(cgroup_paths)
         self._enter("pivot")
+        sys.path.clear()  # from here on an import would execute what the image brings
         rootfs.pivot(root)
         self._enter("masked paths")
         for key, value in plan["sysctl"]:
@@ -191,8 +196,6 @@ class Container:
                 os.dup2(source, target)
                 _give_pipe(target, plan["uid"])
             return
-        import fcntl  # noqa: PLC0415  (only a terminal needs it)
-
         master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         fcntl.ioctl(master, _TIOCSPTLCK, b"\0\0\0\0")
         # The slave by ioctl, not by name: nothing in the image can stand in for it.
@@ -217,8 +220,6 @@ class Container:
     def _limits(self) -> None:
         os.umask(self._plan["umask"])
         if self._plan["rlimits"]:
-            import resource  # noqa: PLC0415  (few containers have limits)
-
             for number, soft, hard in self._plan["rlimits"]:
                 resource.setrlimit(number, (soft, hard))
 
@@ -280,8 +281,6 @@ def _write(path: bytes, data: bytes) -> None:
 
 
 def _loopback_up() -> None:
-    import fcntl  # noqa: PLC0415  (not needed with the host's network)
-
     with _InetSocket() as sock:
         request = b"lo".ljust(16, b"\0") + bytes(24)
         flags = int.from_bytes(fcntl.ioctl(sock.fileno(), _SIOCGIFFLAGS, request)[16:18], "little") | _IFF_UP
@@ -331,8 +330,6 @@ def _install_filter(program: bytes) -> None:
 
 
 def _ended(pidfd: int) -> bool:
-    import select  # noqa: PLC0415  (already loaded by the launcher)
-
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))

@@ -202,7 +202,8 @@ class Launcher:
     def _request(self, spec: Spec, channel: socket.socket, stdio: tuple[int, int, int]) -> Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            fds = [channel.fileno(), theirs.fileno(), *stdio]
+            streams = () if spec.process.terminal else stdio
+            fds = [channel.fileno(), theirs.fileno(), *streams]
             netns = -1
             if isinstance(spec.network, JoinNetwork):
                 try:
@@ -213,7 +214,7 @@ class Launcher:
                 fds.append(netns)
             try:
                 with self._lock:
-                    socket.send_fds(self._control, [b"\1"], fds)
+                    socket.send_fds(self._control, [b"%d" % len(streams)], fds)
             except OSError as error:
                 ours.close()
                 raise LauncherError(f"the launcher does not answer: {error.strerror}") from error

@@ -52,7 +52,7 @@ class Launcher:
                     return
 
     def _request(self) -> bool:
-        """Take one request, descriptors with one byte of flags; False if the caller is gone."""
+        """Take one request, descriptors with the number of streams among them; False if the caller is gone."""
         data, ancillary, _, _ = self._control.recvmsg(16, sockets.CMSG_SPACE(4 * _FDS), sockets.MSG_CMSG_CLOEXEC)
         if not data:
             return False
@@ -61,7 +61,7 @@ class Launcher:
             fds.frombytes(payload)
         status = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, fds[1])
         try:
-            self._fork(fds, status)
+            self._fork(fds, int(data), status)
         except OSError as error:
             status.send(b"%d" % (error.errno or 0))
             status.close()
@@ -70,13 +70,14 @@ class Launcher:
                 os.close(fd)
         return True
 
-    def _fork(self, fds: array.array[int], status: sockets.socket) -> None:
+    def _fork(self, fds: array.array[int], streams: int, status: sockets.socket) -> None:
+        stdio, joined = fds[2 : 2 + streams].tolist(), fds[2 + streams :].tolist()
         # Only the next child is born into a new pid namespace; this process and its later children stay where they are.
         syscalls.unshare(syscalls.CLONE_NEWPID)
         try:
             pid = os.fork()
             if pid == 0:
-                child.become(fds[0], (fds[2], fds[3], fds[4]), fds[5] if len(fds) > 5 else None, self._self)
+                child.become(fds[0], stdio, joined[0] if joined else None, self._self)
         finally:
             syscalls.setns(self._own_pids, syscalls.CLONE_NEWPID)
         pidfd = os.pidfd_open(pid)

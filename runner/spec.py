@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runner.caps import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from runner.caps import DEFAULT_CAPABILITIES, available
 
 DEFAULT_SHM_SIZE = 64 << 20
 
@@ -232,7 +232,8 @@ class Spec:
 def privileged(spec: Spec) -> Spec:
     """Return `spec` as `--privileged` and `RUN --security=insecure` have it.
 
-    All capabilities, a writable /sys and cgroup, nothing masked or read-only, no filter, the devices of the host.
+    All capabilities that this process has, a writable /sys and cgroup, nothing masked or read-only, no filter, the
+    devices of the host.
     """
     mounts = tuple(
         replace(mount, options=tuple(option for option in mount.options if option != "ro"))
@@ -242,7 +243,7 @@ def privileged(spec: Spec) -> Spec:
     )
     return replace(
         spec,
-        process=replace(spec.process, capabilities=ALL_CAPABILITIES),
+        process=replace(spec.process, capabilities=available()),
         mounts=mounts,
         masked_paths=(),
         readonly_paths=(),
