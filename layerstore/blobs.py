@@ -14,6 +14,7 @@ from layerstore.digest import Digest
 from layerstore.durable import step
 from layerstore.errors import CorruptContent, NotFound
 from layerstore.home import Home
+from layerstore.recover import take_unrecorded
 
 _LARGEST_READ = 64 << 20
 
@@ -88,9 +89,7 @@ class Blobs:
         """Return the size in bytes of a blob, None if it is not here; a lease keeps it from gc."""
         db = self._home.db
         row = db.row("SELECT size FROM blobs WHERE digest = ?", (digest,))
-        if row is None or not db.write(
-            "UPDATE blobs SET used = ? WHERE digest = ?", (self._home.clock(), digest)
-        ):
+        if row is None or not db.write("UPDATE blobs SET used = ? WHERE digest = ?", (self._home.clock(), digest)):
             return None
         return int(row[0])
 
@@ -123,9 +122,8 @@ class Blobs:
         with self._home.db.transaction():
             known = self._home.db.write("DELETE FROM blobs WHERE digest = ?", (digest,)) > 0
             self._home.db.write("DELETE FROM packed WHERE digest = ?", (digest,))
-            gone = self._home.disk.move_aside(self._path(digest))
-        if gone is not None:
-            self._home.disk.remove(gone)
+        for aside in take_unrecorded(self._home, [b"blobs/sha256/" + digest.hex.encode()]):
+            self._home.disk.remove(aside)
         return known
 
     def _path(self, digest: Digest) -> bytes:

@@ -55,9 +55,7 @@ class Cache:
                     continue
                 db.write("UPDATE cache SET used = ? WHERE key = ? AND variant = ?", (now, key, variant))
                 found.append(
-                    CacheRecord(
-                        key, diff_ids, json.loads(facts), json.loads(ingredients), json.loads(result), created
-                    )
+                    CacheRecord(key, diff_ids, json.loads(facts), json.loads(ingredients), json.loads(result), created)
                 )
         return found
 

@@ -49,11 +49,12 @@ class Files:
                 self._fetch(known, "inode = ?", (_signed(device), _signed(inode)), device)
         else:
             ranges: dict[int, tuple[int, int]] = {}
-            for device, inode, *_ in stamps:
+            for device, unsigned, *_ in stamps:
+                inode = _signed(unsigned)
                 low, high = ranges.get(device, (inode, inode))
                 ranges[device] = (min(low, inode), max(high, inode))
             for device, (low, high) in ranges.items():
-                self._fetch(known, "inode BETWEEN ? AND ?", (_signed(device), _signed(low), _signed(high)), device)
+                self._fetch(known, "inode BETWEEN ? AND ?", (_signed(device), low, high), device)
         found: list[Digest | None] = []
         for device, inode, size, mtime, ctime in stamps:
             row = known.get((device, inode))

@@ -2,7 +2,8 @@
 
 Needed are images with their layers and manifests, cache records that were used lately with their layers, everything
 used since the oldest living lease began. The sweep looks again, under the database's write lock, whether what it takes
-was used since; content leaves its place in the same transaction as its record, so nobody finds one without the other.
+was used since. The record goes first, so that a crash leaves litter rather than a record of nothing; the content leaves
+its place under the write lock, where it shows whether somebody has made it anew meanwhile.
 Litter of dead processes is taken where it can be locked: whoever makes something in `tmp/` or `work/` locks it at once,
 and what is younger than a minute is left alone because it may not have been locked yet.
 """
@@ -10,13 +11,14 @@ and what is younger than a minute is left alone because it may not have been loc
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 from typing import NamedTuple
 
+from layerstore.files import Files
 from layerstore.home import Home
 from layerstore.lease import live
+from layerstore.recover import is_unrecorded, take_unrecorded
 
 _YOUNG_NS = 60_000_000_000
 
@@ -71,27 +73,25 @@ def plan(home: Home, *, keep_used_since: int = 0) -> Plan:
 
 def sweep(home: Home, plan: Plan) -> int:
     """Carry out `plan`, except for what was used since; return the bytes freed."""
-    gone: list[bytes | None] = []
-    db, disk = home.db, home.disk
+    db = home.db
+    paths: list[bytes] = []
     with db.transaction():
         for key, variant in plan.cache:
             db.write("DELETE FROM cache WHERE key = ? AND variant = ? AND used < ?", (key, variant, plan.horizon))
         for diff_id in plan.layers:
             if db.write("DELETE FROM layers WHERE diff_id = ? AND used < ?", (diff_id, plan.horizon)):
                 db.write("DELETE FROM packed WHERE diff_id = ?", (diff_id,))
-                gone.append(disk.move_aside(disk.path(b"trees", diff_id[7:].encode())))
+                paths.append(b"trees/" + diff_id[7:].encode())
         for digest in plan.blobs:
             if db.write("DELETE FROM blobs WHERE digest = ? AND used < ?", (digest, plan.horizon)):
                 db.write("DELETE FROM packed WHERE digest = ?", (digest,))
-                gone.append(disk.move_aside(disk.path(b"blobs/sha256", digest[7:].encode())))
-        gone.extend(_seize(home, path) for path in plan.litter if _unknown(home, path))
+                paths.append(b"blobs/sha256/" + digest[7:].encode())
+    gone = take_unrecorded(home, paths)
+    gone += take_unrecorded(home, plan.litter, seize=True)
     freed = 0
     for aside in gone:
-        if aside is not None:
-            freed += _weigh(aside)
-            disk.remove(aside)
-    from layerstore.files import Files  # noqa: PLC0415 - avoids a circle
-
+        freed += _weigh(aside)
+        home.disk.remove(aside)
     Files(home).trim()
     return freed
 
@@ -102,42 +102,11 @@ def _litter(home: Home, horizon: int) -> list[bytes]:
     for place in (b"tmp", b"work", b"trees", b"blobs/sha256"):
         with os.scandir(home.disk.path(place)) as items:
             for item in items:
-                age = home.clock() - item.stat(follow_symlinks=False).st_ctime_ns
+                changed = item.stat(follow_symlinks=False).st_ctime_ns
                 path = place + b"/" + item.name
-                if age > _YOUNG_NS and _unknown(home, path) and item.stat(follow_symlinks=False).st_ctime_ns < horizon:
+                if changed < min(horizon, home.clock() - _YOUNG_NS) and is_unrecorded(home, path):
                     found.append(path)
     return sorted(found)
-
-
-def _unknown(home: Home, path: bytes) -> bool:
-    """Return whether no record claims what lies at `path`."""
-    place, _, name = path.rpartition(b"/")
-    if place in (b"tmp", b"work"):
-        return True
-    text = "sha256:" + os.fsdecode(name)
-    if place == b"trees":
-        return home.db.row("SELECT 1 FROM layers WHERE diff_id = ? AND tree = 1", (text,)) is None
-    return home.db.row("SELECT 1 FROM blobs WHERE digest = ?", (text,)) is None
-
-
-def _seize(home: Home, path: bytes) -> bytes | None:
-    """Move litter aside if nobody holds it; the work directory beside an upper is held with it."""
-    if path.endswith(b".work"):
-        owner = home.disk.path(path.removesuffix(b".work"))
-        if os.path.lexists(owner):
-            return None
-    try:
-        fd = os.open(home.disk.path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-    else:
-        return home.disk.move_aside(home.disk.path(path))
-    finally:
-        os.close(fd)
 
 
 def _weigh(path: bytes) -> int:

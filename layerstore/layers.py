@@ -208,9 +208,7 @@ class Layers:
         """Return the merged view of layers, lowest first; trees are made where they are missing. Errors as `tree`."""
         return View(self._trees(diff_ids))
 
-    def blob(
-        self, diff_id: DiffId, compression: Compression | None = None, *, level: int | None = None
-    ) -> Descriptor:
+    def blob(self, diff_id: DiffId, compression: Compression | None = None, *, level: int | None = None) -> Descriptor:
         """Return the layer's blob, packed if it is missing; without `compression` any that is here, else gzip.
 
         A `level` only counts where a blob is made. NotFound, CorruptContent.

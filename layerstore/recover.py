@@ -1,34 +1,85 @@
-"""What is done once per boot: records whose content never reached the disk before the last one ended are dropped.
+"""Content without a record: what a power cut or a crash leaves, and how it is taken away.
 
-See docs/design.md "Durability". A killed process needs none of this, only a power cut or crash of the machine does.
+A record always goes before its content, so that at no time a record promises what is not there. Content that no record
+claims is harmless: whoever makes it anew puts it in the same place.
 """
 
 from __future__ import annotations
 
-from layerstore.digest import DiffId, Digest
+import fcntl
+import os
+from collections.abc import Sequence
+
 from layerstore.home import Home
 
 
 def recover(home: Home) -> None:
-    """Make the store trust nothing that another boot left unsynced; one read where that was done already."""
+    """Make the store trust nothing that another boot left unsynced; one read where that was done already.
+
+    A killed process needs none of this, only a power cut or a crash of the machine does (docs/design.md "Durability").
+    """
     db = home.db
     row = db.row("SELECT value FROM meta WHERE key = 'boot'")
     if row is not None and row[0] == home.boot:
         return
-    gone: list[bytes | None] = []
+    paths: list[bytes] = []
     with db.transaction():
         for (text,) in db.rows("SELECT diff_id FROM layers WHERE boot IS NOT NULL AND boot != ?", (home.boot,)):
-            gone.append(home.disk.move_aside(home.disk.path(b"trees", DiffId(text).hex.encode())))
+            paths.append(b"trees/" + text[7:].encode())
             db.write("DELETE FROM layers WHERE diff_id = ?", (text,))
             db.write("DELETE FROM packed WHERE diff_id = ?", (text,))
         for (text,) in db.rows("SELECT digest FROM blobs WHERE boot IS NOT NULL AND boot != ?", (home.boot,)):
-            gone.append(home.disk.move_aside(home.disk.path(b"blobs/sha256", Digest(text).hex.encode())))
+            paths.append(b"blobs/sha256/" + text[7:].encode())
             db.write("DELETE FROM blobs WHERE digest = ?", (text,))
             db.write("DELETE FROM packed WHERE digest = ?", (text,))
         db.write("DELETE FROM cache WHERE boot IS NOT NULL AND boot != ?", (home.boot,))
         db.write("DELETE FROM images WHERE boot IS NOT NULL AND boot != ?", (home.boot,))
         db.write("DELETE FROM names WHERE image NOT IN (SELECT id FROM images)")
         db.write("INSERT OR REPLACE INTO meta(key, value) VALUES ('boot', ?)", (home.boot,))
-    for path in gone:
-        if path is not None:
-            home.disk.remove(path)
+    for aside in take_unrecorded(home, paths):
+        home.disk.remove(aside)
+
+
+def take_unrecorded(home: Home, paths: Sequence[bytes], *, seize: bool = False) -> list[bytes]:
+    """Move those of `paths` (below the store's root) that no record claims aside; return where they are now.
+
+    With `seize` only what nobody holds a lock on.
+    """
+    if not paths:
+        return []
+    with home.db.transaction():
+        moved = [
+            _seize(home, path) if seize else home.disk.move_aside(home.disk.path(path))
+            for path in paths
+            if is_unrecorded(home, path)
+        ]
+    return [aside for aside in moved if aside is not None]
+
+
+def is_unrecorded(home: Home, path: bytes) -> bool:
+    """Return whether no record claims what lies at `path`."""
+    place, _, name = path.rpartition(b"/")
+    if place in (b"tmp", b"work"):
+        return True
+    text = "sha256:" + os.fsdecode(name)
+    if place == b"trees":
+        return home.db.row("SELECT 1 FROM layers WHERE diff_id = ? AND tree = 1", (text,)) is None
+    return home.db.row("SELECT 1 FROM blobs WHERE digest = ?", (text,)) is None
+
+
+def _seize(home: Home, path: bytes) -> bytes | None:
+    """Move litter aside if nobody holds it; the work directory beside an upper is held with it."""
+    if path.endswith(b".work") and os.path.lexists(home.disk.path(path.removesuffix(b".work"))):
+        return None
+    try:
+        fd = os.open(home.disk.path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    else:
+        return home.disk.move_aside(home.disk.path(path))
+    finally:
+        os.close(fd)

@@ -246,9 +246,7 @@ class _Archive:
         yield entry._replace(size=real, source=Stream(cast("BinaryIO", source)))
         data.finish()
 
-    def _segments(
-        self, block: bytes, kind: bytes, size: int, records: Records
-    ) -> tuple[Segments | None, int, int]:
+    def _segments(self, block: bytes, kind: bytes, size: int, records: Records) -> tuple[Segments | None, int, int]:
         """Return where a sparse file has data (None if it is not sparse), its real size and that of what is stored."""
         if kind == b"S":
             real = _number(block[483:495], "size")
@@ -393,9 +391,7 @@ def _pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _xattrs(records: Records) -> tuple[tuple[bytes, bytes], ...]:
-    return strip(
-        tuple((key[len(_XATTR) :], value) for key, value in records.items() if key.startswith(_XATTR))
-    )
+    return strip(tuple((key[len(_XATTR) :], value) for key, value in records.items() if key.startswith(_XATTR)))
 
 
 def _map_fields(fields: bytes) -> Segments:

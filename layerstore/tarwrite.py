@@ -48,8 +48,7 @@ def header(entry: Entry) -> bytes:
         mtime = mtime_ns // 1_000_000_000
         if 0 <= mtime <= _SIZE_LIMIT and size <= _SIZE_LIMIT:
             return _sealed(
-                path.ljust(_NAME, _NUL)
-                + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime),
+                path.ljust(_NAME, _NUL) + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime),
                 b"0" + _NO_LINK + _PLAIN_TAIL,
             )
     return _any_header(entry)

@@ -38,8 +38,8 @@ class TreeWriter:
         self._fds: list[int] = []
         self._parent = b""
         self._times: dict[bytes, int] = {b"": 0}
-        self._removed: set[bytes] = set()
         self._file: int | None = None
+        self._path = b""
         self._left_hole = False
 
     def __enter__(self) -> TreeWriter:
@@ -80,6 +80,7 @@ class TreeWriter:
                 self._file = os.open(name, _FILE_FLAGS, 0o600, dir_fd=parent)
         except OSError as error:
             raise self._words(error, entry.path) from error
+        self._path = entry.path
         self._left_hole = False
 
     def data(self, data: bytes | memoryview) -> None:
@@ -97,7 +98,7 @@ class TreeWriter:
                 view = view[os.write(self._file, view) :]
             self._left_hole = False
         except OSError as error:
-            raise self._words(error, b"") from error
+            raise self._words(error, self._path) from error
 
     def close_file(self, entry: Entry) -> None:
         """End the FILE and set its attributes."""

@@ -9,9 +9,7 @@ from layerstore.errors import StoreError
 
 OPAQUE = (b"trusted.overlay.opaque", b"user.overlay.opaque")
 _OVERLAY = (b"trusted.overlay.", b"user.overlay.")
-_BORROWED = frozenset(
-    prefix + name for prefix in _OVERLAY for name in (b"redirect", b"metacopy")
-)
+_BORROWED = frozenset(prefix + name for prefix in _OVERLAY for name in (b"redirect", b"metacopy"))
 _HOST = frozenset({b"security.selinux", b"security.ima", b"security.evm"})
 _UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP)
 

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def file(path: bytes, data: bytes = b"", **fields: object) -> Entry:
+def file(path: bytes, data: bytes = b"", **fields: Any) -> Entry:
     return Entry(path, Kind.FILE, size=len(data), source=Inline(data))._replace(**fields)
 
 
@@ -168,7 +169,9 @@ def test_tars_of_gnu_tar_are_read(store: Store, tmp_path: Path, form: str) -> No
     (source / "link").symlink_to("d" * 95)
     os.link(deep / "name", source / "zhard")
     tar = tmp_path / "layer.tar"
-    subprocess.run(["tar", "-cf" if form == "ustar" else "-cSf", tar, f"--format={form}", "-C", source, "."], check=True)
+    subprocess.run(
+        ["tar", "-cf" if form == "ustar" else "-cSf", tar, f"--format={form}", "-C", source, "."], check=True
+    )
     data = tar.read_bytes()
     digest = store.blobs.put_bytes(data)
     store.layers.adopt(digest, "application/vnd.oci.image.layer.v1.tar", DiffId(Digest.of(data)), len(data))
@@ -211,7 +214,12 @@ def test_whiteout_beside_its_own_name(store: Store) -> None:
     """A whiteout hides what lies below; a directory of that name in the layer itself becomes opaque."""
     below = store.layers.write([file(b"d/x/old", b"1"), file(b"d/f", b"1")], forms=Forms.TREE)
     layer = store.layers.write(
-        [Entry(b"d/x", Kind.WHITEOUT), file(b"d/x/new", b"2"), file(b"d/f", b"2"), Entry(b"d/f", Kind.WHITEOUT)],
+        [
+            Entry(b"d/x", Kind.WHITEOUT),
+            file(b"d/x/new", b"2"),
+            file(b"d/f", b"2"),
+            Entry(b"d/f", Kind.WHITEOUT),
+        ],
         forms=Forms.TREE,
     )
     view = store.layers.view([below.diff_id, layer.diff_id])
@@ -225,9 +233,7 @@ def test_file_that_changes_while_read_is_named(store: Store, tmp_path: Path, siz
     path = tmp_path / "moving"
     path.write_bytes(bytes(size + change))
     with pytest.raises(SourceChanged, match="moving.*" + ("grew" if change > 0 else "shrank")):
-        store.layers.write(
-            [Entry(b"f", Kind.FILE, size=size, source=os.fsencode(path))], forms=Forms.TREE | Forms.BLOB
-        )
+        store.layers.write([Entry(b"f", Kind.FILE, size=size, source=os.fsencode(path))], forms=Forms.TREE | Forms.BLOB)
     assert [] == os.listdir(store.root / "tmp") + os.listdir(store.root / "trees") + os.listdir(
         store.root / "blobs/sha256"
     )
@@ -237,9 +243,7 @@ def test_source_that_became_a_symlink_is_not_followed(store: Store, tmp_path: Pa
     """A file swapped for a symlink after the walk is an error, not a way to read another file."""
     (tmp_path / "swapped").symlink_to("/etc/hostname")
     with pytest.raises(SourceChanged, match="swapped"):
-        store.layers.write(
-            [Entry(b"f", Kind.FILE, size=5, source=os.fsencode(tmp_path / "swapped"))], forms=Forms.BLOB
-        )
+        store.layers.write([Entry(b"f", Kind.FILE, size=5, source=os.fsencode(tmp_path / "swapped"))], forms=Forms.BLOB)
 
 
 @pytest.mark.parametrize(

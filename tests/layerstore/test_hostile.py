@@ -1,0 +1,226 @@
+"""Layers that nobody vouches for: refused by name, with nothing outside the store's tmp touched."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import tarfile
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from layerstore import CorruptContent, DiffId, Store, StoreError, UnsafeLayer
+from layerstore.tarread import read_tar
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store") as opened:
+        yield opened
+
+
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **fields: object) -> Member:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.size = len(data)
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info, data
+
+
+def tar(*members: Member) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for info, data in members:
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def unpack(store: Store, data: bytes) -> Path:
+    diff_id = DiffId.of(data)
+    digest = store.blobs.put_bytes(data)
+    store.layers.adopt(digest, "application/vnd.oci.image.layer.v1.tar", diff_id, len(data))
+    return store.layers.tree(diff_id)
+
+
+TRAVERSALS = {
+    "dotdot": [member("../escape", data=b"x")],
+    "inner dotdot": [member("a/../../escape", data=b"x")],
+    "through an absolute symlink": [member("l", tarfile.SYMTYPE, linkname="/tmp"), member("l/escape", data=b"x")],
+    "through a relative symlink": [member("l", tarfile.SYMTYPE, linkname=".."), member("l/escape", data=b"x")],
+    "through a file": [member("f", data=b"x"), member("f/escape", data=b"x")],
+    "hard link out": [member("h", tarfile.LNKTYPE, linkname="../../../etc/passwd")],
+    "hard link to nothing": [member("h", tarfile.LNKTYPE, linkname="etc/passwd")],
+    "hard link through a symlink": [
+        member("l", tarfile.SYMTYPE, linkname="/etc"),
+        member("h", tarfile.LNKTYPE, linkname="l/passwd"),
+    ],
+    "hard link to a directory": [member("d", tarfile.DIRTYPE), member("h", tarfile.LNKTYPE, linkname="d")],
+    "whiteout of nothing": [member("d/.wh.")],
+    "whiteout of dot": [member("d/.wh..")],
+    "whiteout of dotdot": [member("d/.wh...")],
+    "whiteout that is a directory": [member(".wh.d", tarfile.DIRTYPE)],
+    "whiteout through a symlink": [member("l", tarfile.SYMTYPE, linkname="/tmp"), member("l/.wh.x")],
+    "opaque through a symlink": [member("l", tarfile.SYMTYPE, linkname="/tmp"), member("l/.wh..wh..opq")],
+    "file as root": [member("./", data=b"")],
+    "too long a name": [member("n" * 300, data=b"x")],
+}
+
+
+@pytest.mark.parametrize("name", TRAVERSALS)
+def test_refused_by_name_and_digest(store: Store, tmp_path: Path, name: str) -> None:
+    """Every way out of the root or through a link ends in one error that names the layer."""
+    before = sorted(os.listdir(tmp_path))
+    data = tar(*TRAVERSALS[name])
+    if name == "file as root":
+        data = data.replace(b"./\0", b".\0\0", 1)
+        data = _resum(data)
+    with pytest.raises(UnsafeLayer, match=DiffId.of(data)):
+        unpack(store, data)
+    assert before == sorted(os.listdir(tmp_path))
+    assert [] == os.listdir(store.root / "trees") + os.listdir(store.root / "tmp")
+    assert not os.path.lexists("/tmp/escape")
+
+
+def _resum(data: bytes) -> bytes:
+    block = data[:148] + b"        " + data[156:512]
+    return data[:148] + b"%06o\0 " % sum(block) + data[156:]
+
+
+def test_absolute_names_stay_inside(store: Store) -> None:
+    """A leading slash is taken off, as every unpacker does."""
+    tree = unpack(store, tar(member("/etc/inside", data=b"x")))
+    assert b"x" == (tree / "etc/inside").read_bytes()
+
+
+def test_symlinks_out_are_kept_but_not_followed(store: Store) -> None:
+    """A symlink's text is content; replacing it replaces the link, not what it points to."""
+    tree = unpack(
+        store,
+        tar(
+            member("l", tarfile.SYMTYPE, linkname="/etc/hostname"),
+            member("l", data=b"replaced"),
+        ),
+    )
+    assert not (tree / "l").is_symlink()
+    assert b"replaced" == (tree / "l").read_bytes()
+
+
+def test_later_entries_replace_earlier_ones(store: Store) -> None:
+    """Directories replace files and files directories; a directory that replaced something hides what is below."""
+    tree = unpack(
+        store,
+        tar(
+            member("x", data=b"file"),
+            member("x", tarfile.DIRTYPE, mode=0o755),
+            member("x/in", data=b"1"),
+            member("y", tarfile.DIRTYPE, mode=0o755),
+            member("y/deep/er", data=b"1"),
+            member("y", data=b"now a file"),
+        ),
+    )
+    assert ["in"] == os.listdir(tree / "x")
+    assert b"y" == os.getxattr(tree / "x", "trusted.overlay.opaque")
+    assert b"now a file" == (tree / "y").read_bytes()
+
+
+def test_overlay_attributes_of_a_layer_are_dropped(store: Store) -> None:
+    """A layer cannot speak to overlayfs: redirects and opaque marks come from its whiteouts alone."""
+    info, data = member("d", tarfile.DIRTYPE, mode=0o755)
+    info.pax_headers = {"SCHILY.xattr.trusted.overlay.redirect": "/etc", "SCHILY.xattr.user.fine": "1"}
+    tree = unpack(store, tar((info, data)))
+    assert ["user.fine"] == os.listxattr(tree / "d")
+
+
+@pytest.mark.parametrize("size", [1 << 33, 1 << 62])
+def test_declared_sizes_are_not_believed(size: int) -> None:
+    """A header that announces terabytes costs nothing but an error."""
+    info, _ = member("bomb")
+    info.size = size
+    data = info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+    tracemalloc.start()
+    with pytest.raises(UnsafeLayer, match="ends within"):
+        list(read_tar(io.BytesIO(data)))
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+
+
+def test_extended_headers_are_bounded() -> None:
+    """A PAX header of a gigabyte is refused before it is read."""
+    info, _ = member("x", tarfile.XHDTYPE)
+    info.size = 1 << 30
+    with pytest.raises(UnsafeLayer, match="extended header"):
+        list(read_tar(io.BytesIO(info.tobuf(tarfile.GNU_FORMAT))))
+
+
+def test_random_damage_never_ends_in_a_traceback() -> None:
+    """Flipped bytes make another archive or an UnsafeLayer, nothing else."""
+    good = tar(
+        member("a/b", data=b"x" * 700),
+        member("long/" * 40, data=b"y"),
+        member("s", tarfile.SYMTYPE, linkname="t" * 120),
+    )
+    randomness = random.Random(7)
+    for _ in range(3000):
+        data = bytearray(good)
+        for _ in range(randomness.randint(1, 4)):
+            data[randomness.randrange(len(data))] = randomness.randrange(256)
+        if randomness.random() < 0.5:
+            data[:512] = _resum(bytes(data))[:512]
+        try:
+            for entry in read_tar(io.BytesIO(bytes(data)), layer=True):
+                assert not entry.path.startswith(b"/")
+                assert b".." not in entry.path.split(b"/")
+        except UnsafeLayer:
+            pass
+
+
+def test_damaged_blob_file_is_named(store: Store) -> None:
+    """A blob that changed on disk is refused by digest when it is read, and listed by check."""
+    digest = store.blobs.put_bytes(b"content" * 100)
+    path = store.root / "blobs/sha256" / digest.hex
+    path.write_bytes(b"CONTENT" * 100)
+    with pytest.raises(CorruptContent, match=digest):
+        store.blobs.read(digest)
+    assert [str(digest)] == [fault.what for fault in store.check()]
+    path.write_bytes(b"short")
+    with pytest.raises(CorruptContent, match=digest):
+        store.blobs.read(digest)
+
+
+Damage = Callable[[Path], object]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tree: (tree / "f").write_bytes(b"other"),
+        lambda tree: os.chmod(tree / "f", 0o600),
+        lambda tree: os.chown(tree / "f", 1, 1),
+        lambda tree: (tree / "f").unlink(),
+        lambda tree: (tree / "f").rename(tree / "g"),
+    ],
+)
+@pytest.mark.parametrize("outside", [False, True])
+def test_check_finds_a_changed_tree(store: Store, damage: Damage, outside: bool) -> None:
+    """Whatever is changed in a tree, check lists the layer, made here or not."""
+    data = tar(member("f", data=b"data", mode=0o644))
+    if outside:
+        tree, diff_id = unpack(store, data), DiffId.of(data)
+    else:
+        from layerstore import Entry, Forms, Inline, Kind
+
+        layer = store.layers.write([Entry(b"f", Kind.FILE, size=4, source=Inline(b"data"))], forms=Forms.TREE)
+        tree, diff_id = store.layers.tree(layer.diff_id), layer.diff_id
+    assert [] == store.check()
+    damage(tree)
+    assert [str(diff_id)] == [fault.what for fault in store.check()]
+    if not outside:
+        with pytest.raises(StoreError):
+            store.layers.blob(diff_id)
