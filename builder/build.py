@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,13 +33,18 @@ if TYPE_CHECKING:
     from layerstore.registry.client import Client
 
 
+UNDATED_NS = 1_000_000_000 * 1_000_000_000
+"""The time of what has none of its own, a directory made for a COPY or a heredoc: fixed, so that the same content makes the
+same layer, and after 1980, since zip archives know no earlier time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
     """A whole build. `plan` is what decides the image; the rest is how it is made.
 
     `dockerfile` is the text, `name` what messages call it, `path` where it lies, if it is a file: its own ignore file lies
     beside it. `names` are the references that the image gets. `state` is a directory for what dies with the machine
-    (the bridge's addresses). `created` is the image's time. `secrets` and `ssh` map ids to values and sockets.
+    (the bridge's addresses). `epoch` is SOURCE_DATE_EPOCH, None to use the times of the layers. `secrets` and `ssh` map ids to values and sockets.
     """
 
     plan: PlanOptions
@@ -48,7 +53,7 @@ class BuildOptions:
     path: Path | None = None
     names: tuple[Reference, ...] = ()
     state: Path
-    created: datetime
+    epoch: datetime | None = None
     pull: bool = False
     network: str = "bridge"
     jobs: int = 4
@@ -103,14 +108,14 @@ def build(  # noqa: PLR0913 - the things a build is made with
             steps=steps,
             clock=clock,
             wants_tree=_wants_tree(planned.graph, planned.target),
-            created_ns=int(options.created.timestamp()) * 1_000_000_000,
+            created_ns=UNDATED_NS if options.epoch is None else int(options.epoch.timestamp()) * 1_000_000_000,
         )
         solver = Solver(worker=executor, progress=progress, clock=clock, jobs=options.jobs)
         with contextlib.ExitStack() as ended:
             ended.callback(_remove, scratch)
             ended.callback(steps.close)
             result = solver.solve(planned.graph, planned.target)
-        config = planned.config.document_for(result.layers, created=options.created)
+        config = planned.config.document_for(result.layers, result.created, epoch=options.epoch)
         names = [reference.canonical for reference in options.names]
         image = store.images.put(config, layers=result.layers, names=names)
     return Built(image=image, plan=planned)
@@ -140,9 +145,3 @@ def _remove(scratch: Path) -> None:
         import shutil  # noqa: PLC0415 - only builds that ran something have a scratch directory
 
         shutil.rmtree(scratch)
-
-
-def now(clock: Callable[[], float], epoch: int | None) -> datetime:
-    """Return the time an image gets: SOURCE_DATE_EPOCH where it is set, else the clock's, in whole nanoseconds' worth of seconds."""
-    return datetime.fromtimestamp(clock() if epoch is None else epoch, tz=UTC)
-

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from builder.cachekey import Ingredient, ingredients, key_of
 from builder.copy import (
@@ -39,14 +39,12 @@ if TYPE_CHECKING:
     from layerstore import View
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyLookup:
-    """What was found out about a copy before it is known whether it has to be done."""
+class MadeLayer(NamedTuple):
+    """A layer, when it was made (nanoseconds since the epoch), and what there is to say about how."""
 
-    selection: Selection
-    dest: FileTree | None
-    content_key: CacheKey
-    listed: tuple[Ingredient, ...]
+    layer: DiffId
+    created: int
+    note: str
 
 
 @dataclass(slots=True)
@@ -78,24 +76,21 @@ class Executor:
             case ContextOp():
                 return Result()
             case ImageOp(layers=layers):
-                return Result(layers=layers, cached=True)
+                return Result(layers=layers, created=(0,) * len(layers), cached=True)
             case MkdirOp() | CopyOp() | RunOp():
                 if vertex.ignore_cache:
                     return None
                 with self._located(vertex):
                     key, _ = self._step_key(vertex, inputs)
-                return self._find(key, self._below(vertex, inputs))
+                return self._find(key, inputs[0])
             case _:
                 assert_never(vertex.op)
 
-    def _find(self, key: CacheKey, below: tuple[DiffId, ...]) -> Result | None:
+    def _find(self, key: CacheKey, below: Result) -> Result | None:
         for record in self.store.cache.find(key):
-            return Result(layers=below + record.layers, cached=True)
+            times = (record.created,) * len(record.layers)
+            return Result(layers=below.layers + record.layers, created=below.created + times, cached=True)
         return None
-
-    def _below(self, vertex: Vertex, inputs: Sequence[Result]) -> tuple[DiffId, ...]:
-        del vertex
-        return inputs[0].layers
 
     def _step_key(self, vertex: Vertex, inputs: Sequence[Result]) -> tuple[CacheKey, tuple[Ingredient, ...]]:
         """The key that answers "is this step cached": the definition, the parent's chain, what else is read."""
@@ -168,19 +163,21 @@ class Executor:
             key, listed = self._step_key(vertex, inputs)
             # One maker per key among all processes: the second waits, and then finds.
             with self.store.lock(f"step-{key.hex}"):
-                if not vertex.ignore_cache and (found := self._find(key, self._below(vertex, inputs))) is not None:
+                if not vertex.ignore_cache and (found := self._find(key, inputs[0])) is not None:
                     return found
-                layers, note = self._made(vertex, inputs, emit)
-                added = layers[len(inputs[0].layers) :]
-                self.store.cache.put(CacheRecord(key=key, layers=added, ingredients=listed, created=self._now_ns()))
-                return Result(layers=layers, note=note)
+                made = self._made(vertex, inputs, emit)
+                self.store.cache.put(
+                    CacheRecord(key=key, layers=(made.layer,), ingredients=listed, created=made.created)
+                )
+                below = inputs[0]
+                return Result(
+                    layers=(*below.layers, made.layer), created=(*below.created, made.created), note=made.note
+                )
 
     def _now_ns(self) -> int:
         return int(self.clock() * 1e9)
 
-    def _made(
-        self, vertex: Vertex, inputs: Sequence[Result], emit: Callable[[Event], None]
-    ) -> tuple[tuple[DiffId, ...], str]:
+    def _made(self, vertex: Vertex, inputs: Sequence[Result], emit: Callable[[Event], None]) -> MadeLayer:
         op = vertex.op
         below = inputs[0].layers
         match op:
@@ -188,20 +185,19 @@ class Executor:
                 dest: FileTree | None = self.view(below) if below else None
                 plan = plan_mkdir(os.fsencode(op.path), op.user, dest, created_ns=self.created_ns)
                 content, listed = self._content_key(op, ())
-                layer, note = self._layer(vertex, content, listed, plan, dest)
+                return self._layer(vertex, content, listed, plan, dest)
             case CopyOp():
                 selection = self._select(op.spec, vertex, inputs)
                 dest = self._dest(op, inputs)
                 content, listed = self._content_key(op, (("sources", str(selection.digest(self.store.files))),))
                 plan = plan_copy(op.spec, selection, dest, created_ns=self.created_ns)
-                layer, note = self._layer(vertex, content, listed, plan, dest)
+                return self._layer(vertex, content, listed, plan, dest)
             case RunOp():
-                layer, note = self.steps.run(vertex, op, inputs, self, emit), ""
+                return MadeLayer(self.steps.run(vertex, op, inputs, self, emit), self._now_ns(), "")
             case ScratchOp() | ContextOp() | ImageOp():
                 raise AssertionError(f"BUG: {vertex.name} is never made")
             case _:
                 assert_never(op)
-        return (*below, layer), note
 
     def _content_key(
         self, op: CopyOp | MkdirOp, inputs: tuple[Ingredient, ...]
@@ -217,26 +213,21 @@ class Executor:
         listed: tuple[Ingredient, ...],
         plan: CopyPlan,
         dest: FileTree | None,
-    ) -> tuple[DiffId, str]:
+    ) -> MadeLayer:
         """Write the layer of a copy, or take one that was made on another parent of which the same facts hold."""
         from layerstore import Compression, Forms  # noqa: PLC0415 - a cached build makes no layer
 
         if not vertex.ignore_cache:
             for record in self.store.cache.find(key):
                 if facts_hold(record.facts, dest):
-                    return record.layers[0], "layer reused: nothing that it depends on has changed"
+                    note = "layer reused: nothing that it depends on has changed"
+                    return MadeLayer(record.layers[0], record.created, note)
         forms = Forms.TREE if vertex.id in self.wants_tree else Forms.BLOB
         layer = self.store.layers.write(plan.entries(), forms=forms, compression=Compression.ZSTD, level=1)
-        self.store.cache.put(
-            CacheRecord(
-                key=key,
-                layers=(layer.diff_id,),
-                facts=plan.facts,
-                ingredients=listed,
-                created=self._now_ns(),
-            )
-        )
-        return layer.diff_id, ""
+        created = self._now_ns()
+        record = CacheRecord(key=key, layers=(layer.diff_id,), facts=plan.facts, ingredients=listed, created=created)
+        self.store.cache.put(record)
+        return MadeLayer(layer.diff_id, created, "")
 
     def materialise(self, vertex: Vertex, result: Result, source: str) -> Path:
         """Return a host directory that holds `source` of a context under its own name, made like a copy, once per content."""

@@ -109,23 +109,44 @@ class ImageConfig:
         """Append a history entry."""
         self.history.append(HistoryEntry(created_by, layer))
 
-    def document_for(self, layers: Sequence[DiffId], *, created: datetime) -> bytes:
-        """Return the finished config as canonical JSON; `layers` are all of the image's, lowest first."""
-        stamp = timestamp(created)
-        history = list(self.base_history)
-        for entry in self.history:
-            line: Json = {"created": stamp, "created_by": entry.created_by, "comment": COMMENT}
-            if not entry.layer:
-                line["empty_layer"] = True
-            history.append(line)
+    def document_for(self, layers: Sequence[DiffId], made: Sequence[int], *, epoch: datetime | None) -> bytes:
+        """Return the finished config as canonical JSON; `layers` are all of the image's, lowest first.
+
+        `made` is when each layer was made, in nanoseconds; `epoch` takes the place of all times (SOURCE_DATE_EPOCH).
+        A layer found in the cache keeps its time, so a build that is all cached makes the same image again.
+        """
+        history = [*self.base_history, *self._new_history(made[len(self.base_layers) :], epoch)]
         document = dict(self.document)
-        document["created"] = stamp
+        stamps = [line["created"] for line in history if line.get("created")]
+        if epoch is not None:
+            document["created"] = timestamp(epoch)
+        elif stamps:
+            document["created"] = stamps[-1]
         document["history"] = history
         document["rootfs"] = {"type": "layers", "diff_ids": list(layers)}
         document["config"] = {name: self.config[name] for name in sorted(self.config)}
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
             "utf-8", "surrogateescape"
         )
+
+    def _new_history(self, made: Sequence[int], epoch: datetime | None) -> list[Json]:
+        """The entries above the base's: those without a layer take the time of the layer before, or of the first one."""
+        times = iter([timestamp(epoch or datetime.fromtimestamp(moment / 1e9, tz=UTC)) for moment in made])
+        stamps = [next(times, None) if entry.layer else None for entry in self.history]
+        below = [line["created"] for line in self.base_history if line.get("created")]
+        current = next((stamp for stamp in stamps if stamp), below[-1] if below else None)
+        if epoch is not None:
+            current = timestamp(epoch)
+        lines = []
+        for entry, stamp in zip(self.history, stamps, strict=True):
+            current = stamp or current
+            line: Json = {"created_by": entry.created_by, "comment": COMMENT}
+            if current is not None:
+                line["created"] = current
+            if not entry.layer:
+                line["empty_layer"] = True
+            lines.append(line)
+        return lines
 
 
 def timestamp(moment: datetime) -> str:

@@ -38,10 +38,12 @@ _FINAL = frozenset({VertexState.CACHED, VertexState.DONE, VertexState.FAILED, Ve
 class Result:
     """What a vertex yields: the whole chain of layers, lowest first. A context yields none: it is read as a tree.
 
-    `cached` says that nothing was done, `note` what there is to say about how it was made.
+    `created` is when each layer was made (nanoseconds since the epoch, 0 for those of a base image). `cached` says that
+    nothing was done, `note` what there is to say about how it was made.
     """
 
     layers: tuple[DiffId, ...] = ()
+    created: tuple[int, ...] = ()
     cached: bool = False
     note: str = ""
 

@@ -8,13 +8,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.build import BuildOptions, Built, build, now
+from builder.build import BuildOptions, Built, build
 from builder.cli.context import Settings
 from builder.cli.inputs import (
     Inputs,
@@ -131,7 +131,7 @@ def _options(
         path=inputs.path,
         names=tuple(_tag(name) for name in names),
         state=state_directory(settings),
-        created=_created(settings, epoch),
+        epoch=epoch,
         pull=given["pull"],
         jobs=given["jobs"] or len(os.sched_getaffinity(0)) + 2,
         secrets=parse_secrets(given["secrets"], settings),
@@ -139,7 +139,7 @@ def _options(
     )
 
 
-def _epoch(settings: Settings, build_args: dict[str, str]) -> int | None:
+def _epoch(settings: Settings, build_args: dict[str, str]) -> datetime | None:
     """SOURCE_DATE_EPOCH: a build argument, else the environment's, which becomes one as with buildx."""
     if "SOURCE_DATE_EPOCH" not in build_args and settings.source_date_epoch is not None:
         build_args["SOURCE_DATE_EPOCH"] = str(settings.source_date_epoch)
@@ -148,11 +148,7 @@ def _epoch(settings: Settings, build_args: dict[str, str]) -> int | None:
         return None
     if not (text.isascii() and text.isdigit()):
         raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a whole number of seconds", hint="give seconds since 1970")
-    return int(text)
-
-
-def _created(settings: Settings, epoch: int | None) -> datetime:
-    return now(settings.clock, epoch)
+    return datetime.fromtimestamp(int(text), tz=UTC)
 
 
 def _tag(text: str) -> Reference:

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from tests.cases import load, oci
 CASES = Path(__file__).parent.parent / "cases"
 PLATFORM = Platform.of("linux", "amd64")
 BUSYBOX = Path("/bin/busybox")
-CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -95,7 +93,6 @@ def run_build(store: Store, options: load.Build, place: Path, progress: Recordin
             name=options.file,
             path=path,
             state=place / "state",
-            created=CREATED,
             network="none",
             secrets=secrets,
         ),
