@@ -13,7 +13,8 @@ CASES = Path(__file__).parents[1] / "cases"
 # Errors that need values of variables, base images, contexts or a run: the builder's.
 BUILD_TIME = {
     "add-checksum-local", "below-a-file", "broken-archive", "check-as-error", "chmod-invalid", "chmod-out-of-range",
-    "chown-name-on-scratch", "chown-name-with-link", "context-name-casing", "copy-from-unknown", "copy-unbalanced-quote",
+    "chown-name-on-scratch", "chown-name-with-link", "context-name-casing", "copy-from-unknown",
+    "copy-unbalanced-quote",
     "dir-over-file", "dir-over-link", "expose-invalid", "expose-range", "file-over-dir", "from-blank",
     "from-stage-casing", "ignore-pattern", "ignored-source", "label-unbalanced-quote", "missing-in-stage",
     "missing-source", "mount-source-missing", "parents-missing", "required-variable", "run-exit-code", "run-killed",

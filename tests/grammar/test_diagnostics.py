@@ -19,7 +19,8 @@ BROKEN = {
     "destination": b"FROM a\nCOPY x <<E\nE\nCOPY x\n",
     "mount": b"FROM a\nRUN --mount=type=cach,target=/x true\n",
     "modes": b"FROM a\nRUN --network=hots x\nRUN --security=no x\n",
-    "healthcheck": b"FROM a\nHEALTHCHECK --interval=x CMD y\nHEALTHCHECK NO\nHEALTHCHECK CMD\nHEALTHCHECK --retries=-1 CMD x\n",
+    "healthcheck": b"FROM a\nHEALTHCHECK --interval=x CMD y\nHEALTHCHECK NO\nHEALTHCHECK CMD\n"
+    b"HEALTHCHECK --retries=-1 CMD x\n",
     "onbuild": b"FROM a\nONBUILD FROM b\nONBUILD ONBUILD RUN x\nONBUILD\n",
     "arguments": b'FROM a\nUSER\nSHELL sh\nVOLUME [""]\nEXPOSE\n',
     "directive": b"# escape=x\nFROM a\n",

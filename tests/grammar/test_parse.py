@@ -213,7 +213,7 @@ def test_line_limit() -> None:
     """65535 bytes fit into a line, one more does not."""
     assert len(parse(b"FROM a\nRUN " + b"x" * 65531 + b"\n").instructions) == 2
     with pytest.raises(ParseError, match="greater than max allowed size of 65535") as caught:
-        parse("FROM a\nRUN ".encode() + "é".encode() * 32766 + b"\n")
+        parse(b"FROM a\nRUN " + "é".encode() * 32766 + b"\n")
     assert caught.value.diagnostics[0].span is not None
     assert caught.value.diagnostics[0].span.start.line == 2
 
@@ -248,7 +248,7 @@ def test_comparing() -> None:
     assert parse(b"FROM a\nRUN c") != tree
     assert len({tree.instructions[0], parse(b"FROM a").instructions[0]}) == 1
     with pytest.raises(AttributeError):
-        tree.instructions[0].image = None  # type: ignore[misc, union-attr, assignment]
+        tree.instructions[0].image = None  # type: ignore[misc]
 
 
 PIECES = st.sampled_from(
@@ -268,6 +268,10 @@ PIECES = st.sampled_from(
 )
 
 
+def _shown(error: grammar.LocatedGrammarError) -> None:
+    assert error.message in error.render() or not error.message.isprintable()
+
+
 @given(st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=40).map(lambda p: "".join(p).encode())))
 @example(b"\\")
 @example(b"FROM a\nENV \x1c=\x1d")
@@ -278,10 +282,10 @@ def test_any_bytes(data: bytes) -> None:
     try:
         tree = parse(data)
     except ParseError as error:
-        assert error.render()
+        _shown(error)
         return
     assert parse(grammar.format_ast(tree).encode("utf-8", "surrogateescape")) == tree
     try:
         resolve(tree)
     except grammar.ResolveError as error:
-        assert error.render()
+        _shown(error)

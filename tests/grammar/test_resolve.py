@@ -15,7 +15,8 @@ def _messages(source: bytes) -> list[tuple[str, int]]:
 
 def test_stages() -> None:
     """Names are lower case, ARGs above the first FROM are global, comments describe, spans reach to the last line."""
-    source = b"ARG A=1\n# build makes it\nFROM a AS Build\nRUN x \\\n y\nFROM build\nCOPY --from=BUILD / /\nCOPY --from=0 / /\n"
+    source = b"ARG A=1\n# build makes it\nFROM a AS Build\nRUN x \\\n y\n"
+    source += b"FROM build\nCOPY --from=BUILD / /\nCOPY --from=0 / /\n"
     dockerfile = resolve(parse(source))
     first, second = dockerfile.stages
 
