@@ -18,6 +18,7 @@ from typing import NamedTuple
 from layerstore.files import Files
 from layerstore.home import Home
 from layerstore.lease import live
+from layerstore.lock import clear
 from layerstore.recover import is_unrecorded, take_unrecorded
 
 _YOUNG_NS = 60_000_000_000
@@ -93,6 +94,8 @@ def sweep(home: Home, plan: Plan) -> int:
         freed += _weigh(aside)
         home.disk.remove(aside)
     Files(home).trim()
+    for prefix in (b"key-", b"layer-", b"sha256-"):
+        clear(home.disk.path(b"locks"), prefix)
     return freed
 
 

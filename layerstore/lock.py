@@ -27,14 +27,17 @@ def lock_file(directory: bytes, name: str) -> bytes:
 def hold(path: bytes, *, shared: bool = False) -> Iterator[None]:
     """Wait for the lock file `path`, made if missing, and hold it: alone, or together with others who share it.
 
-    Whoever removes a lock file holds it while doing so, and whoever gets one makes sure it is still the file of that
-    name: that is how gc may take lock files.
+    Whoever held it alone takes the file away with it, so that keys leave nothing behind: who waited for that file finds
+    that it no longer has the name, and starts over.
     """
     fd = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     assert fd is not None
     try:
         yield
     finally:
+        if not shared:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
         os.close(fd)
 
 
@@ -65,3 +68,15 @@ def _acquire(path: bytes, how: int) -> int | None:
         if (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino):
             return fd
         os.close(fd)
+
+
+def clear(directory: bytes, prefix: bytes) -> None:
+    """Remove the lock files called `prefix`… that nobody holds: those of shared locks and of dead processes."""
+    for name in os.listdir(directory):
+        if name.startswith(prefix):
+            path = directory + b"/" + name
+            fd = try_hold(path)
+            if fd is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                os.close(fd)

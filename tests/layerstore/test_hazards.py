@@ -326,7 +326,10 @@ def test_waiting_for_a_lock(shm: Path) -> None:
         thread.join()
         with store.lock("k", shared=True), store.lock("k", shared=True):
             order.append("both")
-    assert ["first", "second", "both"] == order
+        assert ["first", "second", "both"] == order
+        assert 1 == len(os.listdir(store.root / "locks"))
+        store.sweep(store.gc())
+        assert [] == os.listdir(store.root / "locks")
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
