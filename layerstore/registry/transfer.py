@@ -10,16 +10,15 @@ import contextlib
 import io
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import replace
 from typing import TypeVar
 
 from layerstore.compress import Compression
 from layerstore.digest import DiffId, Digest
 from layerstore.errors import CorruptContent
 from layerstore.images import Image
+from layerstore.manifests import kept_manifest, new_manifest, pack_layer
 from layerstore.oci import (
     CONFIG_TYPES,
-    OCI_CONFIG,
     Descriptor,
     Index,
     Manifest,
@@ -93,14 +92,16 @@ def push(
     client: Client,
     *,
     compression: Compression | None = None,
+    level: int | None = None,
     progress: Progress | None = None,
     jobs: int = 4,
 ) -> Descriptor:
     """Send an image to a registry as `reference`, which needs a tag; return the descriptor of its manifest.
 
     Without `compression` layers go as they are, those that were never packed as gzip, and an image that came with a
-    manifest goes with it, byte for byte. Blobs that the registry has are not sent, those that another repository of it is
-    known to have are mounted. Raises RegistryError or another StoreError; the client is of no more use then.
+    manifest goes with it, byte for byte. `level` is the compression's own. Blobs that the registry has are not sent,
+    those that another repository of it is known to have are mounted. Raises RegistryError or another StoreError; the
+    client is of no more use then.
     """
     if reference.tag is None or reference.digest is not None:
         raise InvalidReference(f"cannot push to {reference.familiar}: it has a digest", hint="push to a tag")
@@ -108,11 +109,11 @@ def push(
     report = progress or _silent
     with store.lease():
         endpoint = client.destination(reference)
-        known = None if compression is not None else _kept_manifest(store, image)
+        known = None if compression is not None else kept_manifest(store, image)
         sources = _mount_sources(store, reference)
 
         def send_layer(diff_id: DiffId) -> Descriptor:
-            layer = _own_descriptor(store, diff_id, compression)
+            layer = pack_layer(store, diff_id, compression, level)
             _send(store, client, endpoint, layer, sources.get(diff_id, ()), report)
             return layer
 
@@ -126,9 +127,7 @@ def push(
         else:
             unique = list(dict.fromkeys(image.layers))
             sent = dict(zip(unique, _parallel(send_layer, unique, jobs, client), strict=True))
-            config = Descriptor(media_type=OCI_CONFIG, digest=Digest(image.id), size=len(image.config))
-            manifest = Manifest(config=config, layers=tuple(sent[diff_id] for diff_id in image.layers))
-            data = manifest.to_json()
+            data, manifest = new_manifest(image, [sent[diff_id] for diff_id in image.layers])
         if not client.has_blob(endpoint, manifest.config.digest):
             _send_bytes(client, endpoint, manifest.config.digest, image.config)
         digest = client.put_manifest(endpoint, tag, data, manifest.media_type)
@@ -178,24 +177,6 @@ def _fetch(store: Store, client: Client, endpoint: Endpoint, layer: Descriptor, 
                         hint="a proxy or the registry damages content; nothing of it was kept",
                     ) from error
     report(str(layer.digest), layer.size, layer.size, True)  # noqa: FBT003 - the shape of Progress
-
-
-def _kept_manifest(store: Store, image: Image) -> tuple[bytes, Manifest] | None:
-    """Return the manifest that an image came with or was pushed with, if the blobs it names are all here."""
-    if image.manifest is None or store.blobs.size(image.manifest) is None:
-        return None
-    data = store.blobs.read(image.manifest)
-    manifest = Manifest.from_json(data)
-    whole = len(manifest.layers) == len(image.layers) and all(
-        store.blobs.size(layer.digest) == layer.size for layer in manifest.layers
-    )
-    return (data, manifest) if whole and manifest.config.digest == image.id else None
-
-
-def _own_descriptor(store: Store, diff_id: DiffId, compression: Compression | None) -> Descriptor:
-    """Return a layer's blob, made if it is missing, under its OCI media type: it goes into an OCI manifest."""
-    layer = store.layers.blob(diff_id, compression)
-    return replace(layer, media_type=layer_compression(layer.media_type).media_type)
 
 
 def _mount_sources(store: Store, reference: Reference) -> dict[DiffId, tuple[str, ...]]:

@@ -1,0 +1,212 @@
+"""Images in files: OCI layouts as directories and tars, docker archives, and tars of a root file system.
+
+Written is what `docker save` of today writes: an OCI layout, with docker's manifest.json beside it where that is asked
+for, so that old and new readers find their own.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from layerstore.compress import Compression, Readable
+from layerstore.digest import DiffId, Digest
+from layerstore.errors import StoreError
+from layerstore.images import Image
+from layerstore.layout import DirectorySink, Sink, TarSink, blob_path
+from layerstore.loading import DirectoryFiles, InvalidArchive, Loader, TarFiles, decompressed
+from layerstore.manifests import kept_manifest, new_manifest, pack_layer
+from layerstore.oci import (
+    CONTAINERD_NAME,
+    REF_NAME,
+    Descriptor,
+    config_platform,
+    layer_compression,
+    parse_config,
+    to_json,
+)
+from layerstore.platforms import Platform
+from layerstore.reference import Reference
+from layerstore.store import Store
+
+OCI = "oci"
+DOCKER = "docker"
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+class Saved(NamedTuple):
+    """An image to be saved and the canonical references it gets; without any it is found by its ID only."""
+
+    image: Image
+    names: Sequence[str]
+
+
+def save(
+    store: Store,
+    images: Sequence[Saved],
+    destination: Path | BinaryIO,
+    *,
+    format: str = DOCKER,  # noqa: A002 - docker's own word for it
+    compression: Compression | None = None,
+    level: int | None = None,
+) -> list[Descriptor]:
+    """Write images; return the descriptors of their manifests.
+
+    A Path becomes an OCI layout directory, added to where there is one already; a stream becomes a tar: an OCI layout
+    with `format` "oci", one that every docker loads with "docker". Without `compression` layers stay as they are, those
+    never packed become gzip. Raises StoreError.
+    """
+    with store.lease():
+        packed = [_pack(store, saved, format, compression, level) for saved in images]
+        sink = DirectorySink(destination) if isinstance(destination, Path) else TarSink(destination)
+        with sink:
+            _write(store, packed, sink, docker=format == DOCKER)
+        return [one.descriptor for one in packed]
+
+
+def save_image(
+    store: Store,
+    image: Image,
+    names: Sequence[str],
+    destination: Path | BinaryIO,
+    *,
+    format: str,  # noqa: A002 - docker's own word for it
+    tar: bool = True,
+    compression: str | None = None,
+    level: int | None = None,
+) -> str:
+    """Write one image as `save` does and return the digest of its manifest; `compression` is named as by buildx."""
+    assert tar != isinstance(destination, Path), "BUG: a tar goes to a stream, a layout to a directory"
+    chosen = None if compression is None else named_compression(compression)
+    return str(
+        save(store, [Saved(image, names)], destination, format=format, compression=chosen, level=level)[0].digest
+    )
+
+
+def named_compression(name: str) -> Compression:
+    """Return the compression that docker buildx and others call `name`. Raises StoreError."""
+    try:
+        return Compression(name) if name != "uncompressed" else Compression.NONE
+    except ValueError:
+        raise StoreError(f"unknown compression {name!r}", hint="choose one of uncompressed, gzip, zstd") from None
+
+
+def load(store: Store, source: Path | Readable, *, platform: Platform | None = None) -> list[Image]:
+    """Read all images of an OCI layout directory, or of a tar (compressed or not): an OCI layout or a docker archive.
+
+    `platform` chooses where an image is there for several; None takes the first. Returns the images as they are in the
+    store, in the archive's order, with the names they brought. InvalidArchive, ManifestError, CorruptContent.
+    """
+    with store.lease():
+        if isinstance(source, Path):
+            if source.is_dir():
+                return Loader(store, DirectoryFiles(store, source), platform).load()
+            try:
+                file = open(source, "rb")  # noqa: SIM115 - closed below, where OSError means something else
+            except OSError as error:
+                raise InvalidArchive(f"cannot read {source}: {error.strerror}") from error
+            with file:
+                return Loader(store, TarFiles(store, file), platform).load()
+        return Loader(store, TarFiles(store, source), platform).load()
+
+
+def import_rootfs(
+    store: Store, stream: Readable, *, config: Callable[[DiffId], bytes], names: Sequence[str] = ()
+) -> Image:
+    """Make an image of one layer from the tar of a root file system, compressed or not.
+
+    `config` makes the image config for that layer; `names` are canonical references. StoreError if it is no tar.
+    """
+    from layerstore.tarread import read_tar  # noqa: PLC0415 - only where a tar is read
+
+    with store.lease(), decompressed(stream) as content:
+        layer = store.layers.write(read_tar(content))
+        return store.images.put(config(layer.diff_id), layers=[layer.diff_id], names=names)
+
+
+class _Packed(NamedTuple):
+    """An image whose blobs are all in the store, ready to be written."""
+
+    image: Image
+    names: tuple[Reference, ...]
+    descriptor: Descriptor
+    document: bytes
+    layers: tuple[Descriptor, ...]
+
+
+def _pack(store: Store, saved: Saved, format: str, compression: Compression | None, level: int | None) -> _Packed:  # noqa: A002 - docker's own word for it
+    image = saved.image
+    kept = kept_manifest(store, image) if compression is None else None
+    # Docker before 23 loads no zstd.
+    if kept is None or (format == DOCKER and any(_is_zstd(layer) for layer in kept[1].layers)):
+        layers = [pack_layer(store, diff_id, compression, level) for diff_id in image.layers]
+        if format == DOCKER and compression is None:
+            layers = [
+                pack_layer(store, diff_id, Compression.GZIP) if _is_zstd(layer) else layer
+                for diff_id, layer in zip(image.layers, layers, strict=True)
+            ]
+        kept = new_manifest(image, layers)
+    document, manifest = kept
+    descriptor = Descriptor(
+        media_type=manifest.media_type,
+        digest=Digest.of(document),
+        size=len(document),
+        platform=config_platform(parse_config(image.config)),
+    )
+    return _Packed(image, tuple(map(Reference.parse, saved.names)), descriptor, document, manifest.layers)
+
+
+def _is_zstd(layer: Descriptor) -> bool:
+    return layer_compression(layer.media_type) is Compression.ZSTD
+
+
+def _write(store: Store, packed: Sequence[_Packed], sink: Sink, *, docker: bool) -> None:
+    """Write blobs first and what points to them last."""
+    written: set[Digest] = set()
+
+    def blob(digest: Digest, size: int, content: Callable[[], BinaryIO]) -> None:
+        if digest not in written:
+            written.add(digest)
+            with content() as stream:
+                sink.blob(digest, size, stream)
+
+    for one in packed:
+        for layer in one.layers:
+            blob(layer.digest, layer.size, lambda layer=layer: store.blobs.open(layer.digest))  # type: ignore[misc]  # bound now
+        blob(Digest(one.image.id), len(one.image.config), lambda one=one: io.BytesIO(one.image.config))  # type: ignore[misc]
+        blob(one.descriptor.digest, one.descriptor.size, lambda one=one: io.BytesIO(one.document))  # type: ignore[misc]
+    sink.index([entry for one in packed for entry in _index_entries(one)])
+    if docker:
+        sink.file("manifest.json", to_json(_docker_manifest(packed)))
+    sink.file("oci-layout", _LAYOUT)
+
+
+def _index_entries(one: _Packed) -> list[Descriptor]:
+    """Return the entries of index.json for one image: one per name, as buildx writes them."""
+    named = [
+        replace(one.descriptor, annotations={CONTAINERD_NAME: name.canonical, REF_NAME: name.tag})
+        for name in one.names
+        if name.tag is not None
+    ]
+    return named or [one.descriptor]
+
+
+def _docker_manifest(packed: Sequence[_Packed]) -> list[dict[str, Any]]:
+    """Return docker's manifest.json: paths of configs and layers in the archive, and names."""
+    by_image: dict[Digest, dict[str, Any]] = {}
+    for one in packed:
+        entry = by_image.setdefault(
+            one.image.id,
+            {
+                "Config": blob_path(Digest(one.image.id)),
+                "RepoTags": [],
+                "Layers": [blob_path(layer.digest) for layer in one.layers],
+            },
+        )
+        tags = [name.familiar for name in one.names if name.tag is not None and name.digest is None]
+        entry["RepoTags"] += [tag for tag in tags if tag not in entry["RepoTags"]]
+    return [{**entry, "RepoTags": entry["RepoTags"] or None} for entry in by_image.values()]

@@ -1,0 +1,37 @@
+"""The manifest of an image of the store: the one it came with, or a new one over the blobs of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from layerstore.compress import Compression
+from layerstore.digest import DiffId, Digest
+from layerstore.images import Image
+from layerstore.oci import OCI_CONFIG, Descriptor, Manifest, layer_compression
+from layerstore.store import Store
+
+
+def kept_manifest(store: Store, image: Image) -> tuple[bytes, Manifest] | None:
+    """Return the manifest that an image came with or was pushed with, if the blobs it names are all here."""
+    if image.manifest is None or store.blobs.size(image.manifest) is None:
+        return None
+    data = store.blobs.read(image.manifest)
+    manifest = Manifest.from_json(data)
+    whole = len(manifest.layers) == len(image.layers) and all(
+        store.blobs.size(layer.digest) == layer.size for layer in manifest.layers
+    )
+    return (data, manifest) if whole and manifest.config.digest == image.id else None
+
+
+def pack_layer(store: Store, diff_id: DiffId, compression: Compression | None, level: int | None = None) -> Descriptor:
+    """Return a layer's blob, made if it is missing, under its OCI media type. Errors as `Layers.blob`."""
+    layer = store.layers.blob(diff_id, compression, level=level)
+    return replace(layer, media_type=layer_compression(layer.media_type).media_type)
+
+
+def new_manifest(image: Image, layers: Sequence[Descriptor]) -> tuple[bytes, Manifest]:
+    """Return an OCI manifest over `layers`, the blobs of all of the image's layers, lowest first."""
+    config = Descriptor(media_type=OCI_CONFIG, digest=Digest(image.id), size=len(image.config))
+    manifest = Manifest(config=config, layers=tuple(layers))
+    return manifest.to_json(), manifest
