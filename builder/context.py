@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,12 +30,14 @@ _KINDS = {
 _CAPABILITY = "security.capability"
 _MAX_LINKS = 255
 _NOTHING = Inline(b"")
+_NAME = itemgetter(0)
 
 
 class _Directory(NamedTuple):
-    """What is visible in a directory: names in order with what lstat(2) said, and the state of the ignore patterns."""
+    """What is visible in a directory: names in order with what lstat(2) said; `states` of the ignore patterns below."""
 
     names: dict[str, os.stat_result]
+    directories: list[str]
     states: dict[str, State]
 
 
@@ -54,6 +57,7 @@ class LocalContext:
         self._ignore = ignore or IgnoreFile()
         self._host = os.fsencode(os.path.realpath(root))
         self._directories: dict[str, _Directory] = {}
+        self._children: dict[str, list[Entry]] = {}
         try:
             self._status = os.stat(self._host)
         except OSError as error:
@@ -77,13 +81,15 @@ class LocalContext:
         return [] if directory is None else sorted(os.fsencode(name) for name in directory.names)
 
     def children(self, path: bytes) -> Iterator[Entry]:
-        """Yield the entries in the directory `path`, sorted by name; cheaper than lstat for each."""
+        """Yield the entries in the directory `path`, sorted by name; cheaper than lstat for each, and kept."""
         text = os.fsdecode(path)
-        directory = self._directory(text)
-        if directory is not None:
+        known = self._children.get(text)
+        if known is None:
+            directory = self._directory(text)
+            names = directory.names if directory is not None else {}
             prefix = text + "/" if text else ""
-            for name, status in directory.names.items():
-                yield self._entry(prefix + name, status)
+            known = self._children[text] = [self._entry(prefix + name, status) for name, status in names.items()]
+        return iter(known)
 
     def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
         """Return `path` without symlinks and "..", clamped to the root; what does not exist is kept as written."""
@@ -126,6 +132,10 @@ class LocalContext:
             return None
         return self._ignore.name, rule
 
+    def host(self, path: bytes) -> bytes:
+        """Return where `path` is on the host, whether it is there or not."""
+        return self._host + b"/" + path if path else self._host
+
     def stamp(self, path: bytes) -> os.stat_result | None:
         """Return what lstat(2) said of `path`, None if it is not visible."""
         text = os.fsdecode(path)
@@ -145,7 +155,7 @@ class LocalContext:
                 continue
             yield text, directory.names
             prefix = text + "/" if text else ""
-            todo += [prefix + name for name, status in directory.names.items() if stat.S_ISDIR(status.st_mode)][::-1]
+            todo += [prefix + name for name in directory.directories[::-1]]
 
     def _status_of(self, parents: list[str], name: str) -> os.stat_result | None:
         directory = self._directory("/".join(parents))
@@ -161,7 +171,7 @@ class LocalContext:
         mode = status.st_mode
         kind = _KINDS[stat.S_IFMT(mode)]
         path = os.fsencode(text)
-        host = self._host + b"/" + path if path else self._host
+        host = self.host(path)
         size = 0
         source: bytes | Inline = _NOTHING
         target = b""
@@ -198,34 +208,45 @@ class LocalContext:
         return self._directories.get(text) or self._read_directory(text, state)
 
     def _read_directory(self, text: str, state: State) -> _Directory:
+        listing, directories = self._listing(text)
+        if not self._ignore.patterns:
+            found = self._directories[text] = _Directory(dict(listing), sorted(directories), {})
+            return found
         names: dict[str, os.stat_result] = {}
         states: dict[str, State] = {}
         ignore = self._ignore
         prefix = text + "/" if text else ""
         literals, name_test, path_test = ignore.filter(text)
         below_ignored = ignore.outcome(state)
-        for name, status in self._listing(text):
-            directory = stat.S_ISDIR(status.st_mode)
+        for name, status in listing:
             ignored, own = below_ignored, state
             if name in literals or (name_test and name_test(name)) or (path_test and path_test(prefix + name)):
                 ignored, own = ignore.match(prefix + name, state)
-            if directory and own:
-                states[name] = own
-            if ignored and not (directory and self._has_survivors(prefix + name, own)):
+            if name in directories:
+                if own:
+                    states[name] = own
+                if ignored and not self._has_survivors(prefix + name, own):
+                    directories.discard(name)
+                    continue
+            elif ignored:
                 continue
             names[name] = status
-        found = self._directories[text] = _Directory(names, states)
+        found = self._directories[text] = _Directory(names, sorted(directories), states)
         return found
 
     def _has_survivors(self, text: str, state: State) -> bool:
         """Say whether an exception brings back something below the ignored directory `text`."""
         return self._ignore.may_except_below(text) and bool(self._read_directory(text, state).names)
 
-    def _listing(self, text: str) -> list[tuple[str, os.stat_result]]:
-        """Read a directory by descriptor (short paths for the kernel), never through a link that took its place."""
-        path = self._host + b"/" + os.fsencode(text) if text else self._host
+    def _listing(self, text: str) -> tuple[list[tuple[str, os.stat_result]], set[str]]:
+        """Return what is in a directory, by name, and which names are directories.
+
+        By descriptor, which keeps paths short for the kernel, and never through a link that took the directory's place.
+        """
+        path = self.host(os.fsencode(text))
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if text else 0)
         found: list[tuple[str, os.stat_result]] = []
+        directories: set[str] = set()
         try:
             descriptor = os.open(path, flags)
         except OSError as error:
@@ -237,10 +258,12 @@ class LocalContext:
                         found.append((item.name, item.stat(follow_symlinks=False)))
                     except FileNotFoundError:
                         continue  # gone since the directory was read
+                    if item.is_dir(follow_symlinks=False):
+                        directories.add(item.name)
         finally:
             os.close(descriptor)
-        found.sort(key=_first)
-        return found
+        found.sort(key=_NAME)
+        return found, directories
 
 
 def capability(host: bytes) -> tuple[tuple[bytes, bytes], ...]:
@@ -251,10 +274,6 @@ def capability(host: bytes) -> tuple[tuple[bytes, bytes], ...]:
     except OSError:
         pass  # the file system has none, or the file is gone: whoever reads it will say so
     return ()
-
-
-def _first(item: tuple[str, os.stat_result]) -> str:
-    return item[0]
 
 
 def _unreadable(text: str, error: OSError) -> SourceError:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -31,6 +32,7 @@ _FORMAT = b"selection 1\0"
 _CHUNK = 1 << 20
 _WORTH_A_THREAD = 64 << 20
 CAPABILITY = b"security.capability"
+_STAMP = attrgetter("st_mtime_ns", "st_ctime_ns", "st_mode", "st_ino", "st_dev", "st_nlink", "st_size", "st_rdev")
 
 
 class PathSource(NamedTuple):
@@ -226,7 +228,7 @@ class Selection:
         return seen.digest(), newest
 
     def _scan(self, context: LocalContext, seen: hashlib._Hash) -> int:
-        """Feed the stamps of all that is visible below the items; return the newest change of a file."""
+        """Feed the stamps of all that is visible below the items; return the newest change."""
         newest = 0
         for item in self.items:
             if not isinstance(item.source, PathSource):
@@ -263,7 +265,7 @@ class Selection:
             else:
                 found.append((word, item.entry, True))
         regular = [entry for _, entry, _ in found if entry.kind is Kind.FILE]
-        digests = iter(_data_digests(regular, files, self._opened()))
+        digests = iter(_data_digests(regular, self.tree, files, self._opened()))
         whole = hashlib.sha256(_FORMAT)
         links: dict[tuple[int, int], bytes] = {}
         for name, entry, direct in found:
@@ -413,30 +415,20 @@ def _why_missing(tree: FileTree, path: bytes) -> str:
 
 
 def _feed(seen: hashlib._Hash, directory: bytes, names: dict[str, os.stat_result]) -> int:
-    """Feed the stamps of one directory's names to `seen`; return the newest change of a regular file."""
-    newest = 0
-    numbers: list[int] = []
-    for status in names.values():
-        mtime, ctime = status.st_mtime_ns, status.st_ctime_ns
-        if (newest < ctime or newest < mtime) and stat.S_ISREG(status.st_mode):
-            newest = max(newest, mtime, ctime)
-        # mode, inode, device, links, uid, gid, size: what a stat_result begins with
-        numbers += status[:7]
-        numbers += (mtime, ctime)
-        if status.st_rdev:
-            numbers.append(status.st_rdev)
+    """Feed the stamps of one directory's names to `seen`; return the newest change among them."""
     text = "\0".join(names)
     seen.update(b"%d %d %d\0" % (len(directory), len(names), len(text)))
     seen.update(directory)
     seen.update(os.fsencode(text))
+    numbers = list(chain.from_iterable(map(_STAMP, names.values())))
     try:
         seen.update(array("q", numbers))
     except OverflowError:  # an inode or device number of 64 bits
         seen.update(repr(numbers).encode())
-    return newest
+    return max(*numbers[0::8], *numbers[1::8]) if numbers else 0
 
 
-def _data_digests(entries: list[Entry], files: FileDigests, scanned_ns: int) -> list[bytes]:
+def _data_digests(entries: list[Entry], tree: FileTree | None, files: FileDigests, scanned_ns: int) -> list[bytes]:
     """Return the sha256 of each file's data, in order; remembered ones are not read."""
     digests: list[bytes | None] = []
     unread: list[tuple[int, bytes, Stamp]] = []
@@ -445,10 +437,7 @@ def _data_digests(entries: list[Entry], files: FileDigests, scanned_ns: int) -> 
             case Inline(data):
                 digests.append(hashlib.sha256(data).digest())
             case bytes(host):
-                try:
-                    unread.append((len(digests), host, Stamp.of(os.lstat(host))))
-                except OSError as error:
-                    raise SourceChanged(host, "went away") from error
+                unread.append((len(digests), host, _stamp(entry, host, tree)))
                 digests.append(None)
             case _:
                 raise AssertionError("BUG: a stream cannot be selected")
@@ -471,6 +460,17 @@ def _data_digests(entries: list[Entry], files: FileDigests, scanned_ns: int) -> 
         scanned_ns=scanned_ns,
     )
     return [digest for digest in digests if digest is not None]
+
+
+def _stamp(entry: Entry, host: bytes, tree: FileTree | None) -> Stamp:
+    """Return what is known of a file; a context has looked already."""
+    status = None
+    if isinstance(tree, LocalContext) and tree.host(entry.path) == host:
+        status = tree.stamp(entry.path)
+    try:
+        return Stamp.of(status if status is not None else os.lstat(host))
+    except OSError as error:
+        raise SourceChanged(host, "went away") from error
 
 
 def _hash_files(files: list[tuple[int, bytes, Stamp]]) -> list[bytes]:

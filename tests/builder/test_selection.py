@@ -1,0 +1,170 @@
+"""Content digests of what copies select: what changes them, what does not, and what is read for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.context import LocalContext
+from builder.copy import CopySpec, FileSource, PathSource, TextSource, select
+from builder.dockerignore import IgnoreFile
+from layerstore.digest import Digest
+from layerstore.store import Store
+from layerstore.view import View
+
+LATER = 1 << 62
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store."""
+    with Store.open(tmp_path / "store") as opened:
+        yield opened
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A small context."""
+    top = tmp_path / "context"
+    (top / "src" / "sub").mkdir(parents=True)
+    (top / "src" / "a").write_text("alpha")
+    (top / "src" / "sub" / "b").write_text("beta")
+    (top / "src" / "link").symlink_to("a")
+    (top / "other").write_text("other")
+    return top
+
+
+def digest(
+    store: Store, root: Path, *sources: str, rules: bytes = b"", exclude: tuple[str, ...] = (), parents: bool = False
+) -> Digest:
+    """Return the digest that a new build would find."""
+    paths = tuple(PathSource(source.encode()) for source in sources)
+    spec = CopySpec(sources=paths, dest=b"/", exclude=exclude, parents=parents)
+    return select(spec, LocalContext(root, IgnoreFile(rules), opened_ns=LATER)).digest(store.files)
+
+
+def test_what_does_not_count(store: Store, root: Path) -> None:
+    """Times, inodes, the place on the host, files that are not selected or not copied."""
+    before = digest(store, root, "src")
+    os.utime(root / "src" / "a", ns=(1, 1))
+    data = (root / "src" / "sub" / "b").read_bytes()
+    (root / "src" / "sub" / "b").unlink()
+    (root / "src" / "sub" / "b").write_bytes(data)
+    (root / "other").write_text("changed")
+    (root / "src").chmod(0o700)
+    (root / "src" / "new.log").write_text("")
+    moved = root.parent / "moved"
+    root.rename(moved)
+
+    assert before == digest(store, moved, "src", rules=b"**/*.log") == digest(store, moved, "src", exclude=("*.log",))
+    assert before != digest(store, moved, "src")
+
+
+@pytest.mark.parametrize(
+    "change", ["data", "mode", "name", "type", "target", "empty", "added", "removed", "linked", "directory"]
+)
+def test_what_counts(store: Store, root: Path, change: str) -> None:
+    """Data, modes, names, types, link targets, empty directories, hard links."""
+    src = root / "src"
+    before = digest(store, root, "src")
+    match change:
+        case "data":
+            (src / "a").write_text("ALPHA")
+        case "mode":
+            (src / "a").chmod(0o600)
+        case "name":
+            (src / "a").rename(src / "c")
+        case "type":
+            (src / "a").unlink()
+            os.mkfifo(src / "a")
+        case "target":
+            (src / "link").unlink()
+            (src / "link").symlink_to("sub")
+        case "empty":
+            (src / "void").mkdir()
+        case "added":
+            (src / "new").touch()
+        case "removed":
+            (src / "sub" / "b").unlink()
+        case "linked":
+            os.link(src / "a", src / "sub" / "a")
+            one = digest(store, root, "src")
+            (src / "sub" / "a").unlink()
+            (src / "sub" / "a").write_text("alpha")
+            assert one != digest(store, root, "src")
+        case "directory":
+            (src / "sub").chmod(0o700)
+
+    assert before != digest(store, root, "src")
+
+
+def test_same_content_by_another_way_is_the_same(store: Store, root: Path) -> None:
+    """A directory by its name, with slashes, through a link; but a file's name counts, it may land in a directory."""
+    (root / "way").symlink_to("src")
+    (root / "copy").write_text("other")
+
+    assert digest(store, root, "src") == digest(store, root, "/src/") == digest(store, root, "way")
+    assert digest(store, root, "other") != digest(store, root, "copy")
+    assert digest(store, root, "other", "src") != digest(store, root, "src", "other")
+
+
+def test_parents_take_only_what_matches(store: Store, root: Path) -> None:
+    """With --parents other files do not count, the directories passed through do."""
+    before = digest(store, root, "src/sub/b", parents=True)
+    (root / "src" / "a").write_text("changed")
+    assert before == digest(store, root, "src/sub/b", parents=True)
+    (root / "src" / "sub").chmod(0o711)
+
+    assert before != digest(store, root, "src/sub/b", parents=True)
+
+
+def test_nothing_is_read_twice(store: Store, root: Path) -> None:
+    """An unchanged selection is known by its stamps, a changed one reads only the changed file."""
+    before = digest(store, root, "src")
+    (root / "src" / "sub" / "b").chmod(0)
+    stamp = os.stat(root / "src" / "a")
+    os.truncate(root / "src" / "a", 0)
+    (root / "src" / "a").write_text("ALPHA")
+    os.utime(root / "src" / "a", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+    assert before != digest(store, root, "src")  # the change time gives it away
+    after = digest(store, root, "src")
+    context = LocalContext(root, opened_ns=LATER)
+    selection = select(CopySpec(sources=(PathSource(b"src"),), dest=b"/"), context)
+    assert after == selection.digest(store.files)
+    assert not context._children  # known from the stamps alone: no entry was made
+
+
+def test_young_files_are_not_remembered(store: Store, root: Path) -> None:
+    """A file that changed after the context was opened may change again within the same tick."""
+    spec = CopySpec(sources=(PathSource(b"src"),), dest=b"/")
+    young = LocalContext(root, opened_ns=os.stat(root / "src" / "a").st_mtime_ns)
+    select(spec, young).digest(store.files)
+    again = LocalContext(root, opened_ns=LATER)
+    select(spec, again).digest(store.files)
+
+    assert again._children  # had to be hashed
+
+
+def test_layers_downloads_and_heredocs(store: Store, root: Path) -> None:
+    """Trees of layers are known by their layers; downloads and heredocs count by name and content."""
+    spec = CopySpec(sources=(PathSource(b"src"),), dest=b"/")
+    view = View([root])
+    assert select(spec, view).digest(store.files) == select(spec, View([root])).digest(store.files)
+
+    def of(name: bytes, data: bytes) -> Digest:
+        text = CopySpec(sources=(TextSource(name, data),), dest=b"/")
+        return select(text, None).digest(store.files)
+
+    def download(name: bytes) -> Digest:
+        file = CopySpec(sources=(FileSource(name, root / "other", 5),), dest=b"/")
+        return select(file, None).digest(store.files)
+
+    assert of(b"a", b"x") == of(b"a", b"x")
+    assert 4 == len({of(b"a", b"x"), of(b"b", b"x"), of(b"a", b"y"), download(b"a")})
+    before = download(b"a")
+    (root / "other").write_text("changed")
+    assert before != download(b"a")
