@@ -88,17 +88,28 @@ def supported() -> int:
 
 def available() -> frozenset[str]:
     """Return the capabilities that the calling process could pass on: its bounding set."""
-    names = CAPABILITIES[: supported().bit_length()]
-    return frozenset(name for number, name in enumerate(names) if syscalls.prctl(syscalls.PR_CAPBSET_READ, number))
+    held = bounding()
+    return frozenset(name for number, name in enumerate(CAPABILITIES) if held >> number & 1)
+
+
+def bounding() -> int:
+    """Return the mask of the calling process's bounding set, as proc(5) tells it: one read instead of forty calls."""
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"CapBnd:"):
+                return int(line[7:], 16)
+    raise OSError(2, "no capabilities in /proc/self/status", "CapBnd")
 
 
 def limit_bounding(wanted: int) -> None:
     """Drop everything outside the mask `wanted` from the bounding set, which never grows again, and verify it."""
     for number in range(supported().bit_length()):
-        if not wanted >> number & 1 and syscalls.prctl(syscalls.PR_CAPBSET_READ, number):
+        if not wanted >> number & 1:
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
-        if wanted >> number & 1 != syscalls.prctl(syscalls.PR_CAPBSET_READ, number):
-            raise OSError(1, "this capability is not ours to give", CAPABILITIES[number])
+    missing = wanted ^ bounding()
+    if missing:
+        name = CAPABILITIES[missing.bit_length() - 1]
+        raise OSError(1, "this capability is not ours to give", name)
 
 
 def limit(wanted: int) -> None:

@@ -103,7 +103,8 @@ class Container:
 
     def make(self, launcher: int) -> NoReturn:
         """Go through all stages."""
-        _default_signals()
+        signals.signal(signals.SIGPIPE, signals.SIG_DFL)  # which the launcher ignores, and exec would keep
+        signals.pthread_sigmask(signals.SIG_SETMASK, ())
         plan = self._plan = self._channel.plan()
         os.setsid()
         self._enter("cgroup")
@@ -259,15 +260,6 @@ class Container:
                 self._channel.close()
                 _reap(child)
         _execute(self._plan["args"], dict(self._plan["env"]))
-
-
-def _default_signals() -> None:
-    """Undo what the interpreter, or whoever started the caller, set to ignored: exec keeps that."""
-    for number in range(1, signals.NSIG):
-        if number in {signals.SIGKILL, signals.SIGSTOP, 32, 33}:
-            continue
-        signals.signal(number, signals.SIG_DFL)
-    signals.pthread_sigmask(signals.SIG_SETMASK, ())
 
 
 def _write(path: bytes, data: bytes) -> None:

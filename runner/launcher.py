@@ -108,9 +108,18 @@ class Launcher:
             self._reap(next(iter(self._children)))
 
 
+def _default_signals() -> None:
+    """Undo, for all containers, what the interpreter or whoever started the caller set: exec keeps what is ignored."""
+    for number in range(1, signals.NSIG):
+        if signals.getsignal(number) not in {signals.SIG_DFL, None}:
+            signals.signal(number, signals.SIG_DFL)
+    signals.signal(signals.SIGPIPE, signals.SIG_IGN)
+
+
 def main(control_fd: int) -> NoReturn:
     """Serve the caller at the other end of `control_fd` and exit."""
     syscalls.set_process_name(b"pybuild:launch")
+    _default_signals()
     control = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, control_fd)
     Launcher(control).serve()
     os._exit(0)

@@ -83,18 +83,17 @@ class Bind:
         """Attach the detached copy `tree` at its destination."""
         attributes = self.attributes
         # A copy of a shared mount is in its peer group: events would come in from the host and go out to it.
-        syscalls.mount_setattr(
-            tree,
-            recursive=self.recursive,
-            set_=0,
-            propagation=attributes.propagation or syscalls.MS_PRIVATE,
-        )
-        if attributes.set or attributes.clear:
+        propagation = attributes.propagation or syscalls.MS_PRIVATE
+        if self.recursive and not attributes.recursive:
+            syscalls.mount_setattr(tree, recursive=True, set_=0, propagation=propagation)
+            syscalls.mount_setattr(tree, recursive=False, set_=attributes.set, clear=attributes.clear)
+        else:
             syscalls.mount_setattr(
                 tree,
-                recursive=self.recursive and bool(attributes.recursive),
+                recursive=self.recursive,
                 set_=attributes.set,
                 clear=attributes.clear,
+                propagation=propagation,
             )
         root.attach(tree, self.destination, directory=stat.S_ISDIR(os.fstat(tree).st_mode))
 
