@@ -358,7 +358,7 @@ def _fill(volume: NamedVolume, view: View, path: Path) -> None:
         return
     if volume.copy and view.listdir(inside):
         from builder.copy import CopySpec, PathSource, plan_copy, select  # noqa: PLC0415 - for volumes with content
-        from layerstore import write_tree  # noqa: PLC0415
+        from builder.writetree import write_tree  # noqa: PLC0415
 
         spec = CopySpec(sources=(PathSource(inside),), dest=b"/")
         write_tree(plan_copy(spec, select(spec, view), None).entries(), path)

@@ -1,0 +1,167 @@
+"""`pybuild` as a user calls it, against a store with an image around a static busybox, and a look at what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layerstore import Entry, Inline, Kind, Store
+from layerstore.layers import Forms
+
+REPOSITORY = Path(__file__).parent.parent
+ENVIRON = {"PATH": os.environ["PATH"], "HOME": "/root", "LC_ALL": "C.UTF-8"}
+
+PASSWD = b"root:x:0:0:root:/root:/bin/sh\nmira:x:2000:2001:Mira:/home/mira:/bin/sh\n"
+GROUP = b"root:x:0:\nbin:x:2:\nmira:x:2001:\nnet:x:2002:mira\n"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass
+class Cli:
+    """One store and the calls against it."""
+
+    root: Path
+
+    def argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "builder", "--root", str(self.root), *words]
+
+    def __call__(self, *words: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None) -> Ended:
+        """Call it and wait."""
+        done = subprocess.run(
+            self.argv(*words),
+            input=stdin,
+            capture_output=True,
+            cwd=REPOSITORY,
+            env={**ENVIRON, **(environ or {})},
+            timeout=60,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def run(self, *words: str, stdin: bytes = b"") -> Ended:
+        """`pybuild run --rm` without a network."""
+        return self("run", "--rm", "--network", "none", *words, stdin=stdin)
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start it and let it run; its output comes through pipes."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return subprocess.Popen(self.argv(*words), cwd=REPOSITORY, env=ENVIRON, **pipes)
+
+    def ps(self) -> list[dict[str, Any]]:
+        """All containers, as JSON has them."""
+        return [json.loads(line) for line in self("ps", "-a", "--format", "json").out.splitlines()]
+
+    def add_image(self, name: str, **config: object) -> None:
+        """Put an image with this config into the store; its one layer is busybox."""
+        with Store.open(self.root) as store, store.lease():
+            layer = store.layers.write(_entries(), forms=Forms.TREE)
+            document = {
+                "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64"),
+                "os": "linux",
+                "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"], **config},
+                "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
+            }
+            names = [f"docker.io/library/{name}:latest"]
+            store.images.put(json.dumps(document).encode(), layers=[layer.diff_id], names=names)
+
+
+def _entries() -> Iterator[Entry]:
+    for path, mode, uid, gid in (
+        (b"bin", 0o755, 0, 0),
+        (b"etc", 0o755, 0, 0),
+        (b"root", 0o700, 0, 0),
+        (b"tmp", 0o1777, 0, 0),
+        (b"data", 0o750, 2000, 2001),
+        (b"srv", 0o711, 0, 2),
+    ):
+        yield Entry(path, Kind.DIR, mode, uid, gid)
+    busybox = shutil.which("busybox") or "/bin/busybox"
+    size = os.stat(busybox).st_size
+    yield Entry(b"bin/busybox", Kind.FILE, 0o755, size=size, source=os.fsencode(os.path.realpath(busybox)))
+    listing = subprocess.run([busybox, "--list"], capture_output=True, check=True).stdout
+    for applet in sorted(set(listing.split()) - {b"busybox"}):
+        yield Entry(b"bin/" + applet, Kind.SYMLINK, 0o777, target=b"busybox")
+    for path, data in ((b"etc/passwd", PASSWD), (b"etc/group", GROUP), (b"data/seed", b"seed\n")):
+        yield Entry(path, Kind.FILE, 0o644, size=len(data), source=Inline(data))
+
+
+def host_state() -> dict[str, list[str]]:
+    """What containers may not leave behind: mounts, links, control groups of ours, processes of ours."""
+    links = sorted(name for name in os.listdir("/sys/class/net") if name.startswith("pb"))
+    groups = sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/pybuild/*") if path.is_dir())
+    mounts = sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return {"links": links, "groups": groups, "mounts": mounts, "processes": _processes()}
+
+
+def _processes() -> list[str]:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                name = Path(f"/proc/{entry}/comm").read_text().strip()
+            except OSError:
+                continue
+            if name.startswith("pybuild"):
+                found.append(name)
+    return sorted(found)
+
+
+def wait_for(condition: Any, seconds: float = 10.0) -> Any:
+    """What `condition` returns once that is true; AssertionError if it never is."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+    return result
+
+
+def read_until(fd: int, wanted: bytes, seconds: float = 10.0) -> bytes:
+    """Read from a descriptor until `wanted` was seen; all that was read. AssertionError if it does not come."""
+    data = b""
+    deadline = time.monotonic() + seconds
+    while wanted not in data:
+        left = deadline - time.monotonic()
+        assert left > 0, data
+        assert select.select([fd], [], [], left)[0], data
+        try:
+            block = os.read(fd, 65536)
+        except OSError:
+            block = b""
+        assert block, data
+        data += block
+    return data
+
+
+def end(process: subprocess.Popen[bytes], signum: int | None = None) -> int:
+    """Send a signal, wait, close the pipes, and return the status."""
+    if signum is not None:
+        process.send_signal(signum)
+    try:
+        status = process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+        raise
+    finally:
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+    return status
