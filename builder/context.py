@@ -210,8 +210,7 @@ class LocalContext:
     def _read_directory(self, text: str, state: State) -> _Directory:
         listing, directories = self._listing(text)
         if not self._ignore.patterns:
-            found = self._directories[text] = _Directory(dict(listing), sorted(directories), {})
-            return found
+            return self._directories.setdefault(text, _Directory(dict(listing), sorted(directories), {}))
         names: dict[str, os.stat_result] = {}
         states: dict[str, State] = {}
         ignore = self._ignore
@@ -231,8 +230,8 @@ class LocalContext:
             elif ignored:
                 continue
             names[name] = status
-        found = self._directories[text] = _Directory(names, sorted(directories), states)
-        return found
+        # Another thread may have looked at the same time: the first look is the one that counts.
+        return self._directories.setdefault(text, _Directory(names, sorted(directories), states))
 
     def _has_survivors(self, text: str, state: State) -> bool:
         """Say whether an exception brings back something below the ignored directory `text`."""

@@ -49,7 +49,6 @@ __all__ = [
     "TextSource",
     "facts_hold",
     "plan_copy",
-    "plan_directory",
     "plan_mkdir",
     "select",
 ]
@@ -148,25 +147,12 @@ def plan_copy(
 def plan_mkdir(path: bytes, user: str, dest: FileTree | None, *, created_ns: int = 0) -> CopyPlan:
     """Plan the directory `path` with its parents, 0755 and owned by `user` (a USER value) where they are new.
 
-    A directory that is there already, links followed, makes a layer without entries. CopyError if something else is.
+    `user` is read as --chown is. A directory that is there already, links followed, makes a layer without entries.
+    CopyError if something else is there.
     """
     spec = CopySpec(sources=(), dest=path, chown=user)
     planner = _Planner(spec, select(spec, None), dest, created_ns, None)
     planner.make_destination()
-    return planner.plan()
-
-
-def plan_directory(
-    path: bytes, *, owner: str = "", dest: FileTree | None, created_ns: int = 0, mode: int = _DIR_MODE
-) -> CopyPlan:
-    """Plan WORKDIR: the directory `path`, links resolved, with the parents that are missing; nothing where it exists.
-
-    What is made belongs to `owner`, a USER value read as --chown reads it, and is made at `created_ns`. CopyError where
-    something that is no directory is in the way, or for a name on scratch.
-    """
-    spec = CopySpec(sources=(), dest=path, chown=owner)
-    planner = _Planner(spec, Selection(spec, None, ()), dest, created_ns, None)
-    planner.make_directory(path, mode)
     return planner.plan()
 
 
@@ -256,17 +242,10 @@ class _Planner:
 
     def make_destination(self) -> None:
         """Stage the destination as a directory, unless it is one already."""
-        path = self._resolve(clean(self._path))
+        path = self._resolve(self._path)
         there = self._lookup(path, "absent-or-dir")
         if there is None or there.kind is not Kind.DIR:
             self._make_directories(path, mode=self._made_mode, owner=self._owner)
-
-    def make_directory(self, path: bytes, mode: int) -> None:
-        """Stage the directory `path` unless it exists."""
-        target = self._resolve(path)
-        there = self._lookup(target, "absent-or-dir")
-        if there is None or there.kind is not Kind.DIR:
-            self._make_directories(target, mode=mode, owner=self._owner)
 
     def close(self) -> None:
         """Forget what was unpacked."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.context import LocalContext
-from builder.copy import CopySpec, PathSource, TextSource, facts_hold, plan_copy, plan_directory, select
+from builder.copy import CopySpec, PathSource, TextSource, facts_hold, plan_copy, plan_mkdir, select
 from builder.dockerignore import IgnoreFile, find_ignore_file
 from builder.filetree import FileTree
 from builder.selection import Source, children
@@ -187,7 +187,7 @@ class Dockerfile:
 
     def _make_workdir(self, stage: Stage) -> None:
         dest = self.view(stage) if stage.layers else None
-        plan = plan_directory(os.fsencode(stage.workdir), owner=stage.user, dest=dest, created_ns=CREATED)
+        plan = plan_mkdir(os.fsencode(stage.workdir), stage.user, dest, created_ns=CREATED)
         assert facts_hold(plan.facts, dest)
         stage.layers.append(self._store.layers.write(plan.entries()).diff_id)
 

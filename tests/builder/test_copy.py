@@ -24,7 +24,7 @@ from builder.copy import (
     TextSource,
     facts_hold,
     plan_copy,
-    plan_directory,
+    plan_mkdir,
     select,
 )
 from builder.dockerignore import IgnoreFile
@@ -242,15 +242,15 @@ def test_directory_for_workdir(image: Path) -> None:
     fill(image, {"had/x": "", "etc/passwd": "alma:x:5:6::/:/bin/sh\n"})
     (image / "alias").symlink_to("/had")
 
-    made = list(plan_directory(b"/alias/new/er", owner="alma", dest=View([image]), created_ns=9).entries())
-    there = plan_directory(b"/alias", owner="alma", dest=View([image]))
+    made = list(plan_mkdir(b"/alias/new/er", "alma", View([image]), created_ns=9).entries())
+    there = plan_mkdir(b"/alias", "alma", View([image]))
 
     assert [("had", 0), ("had/new", 5), ("had/new/er", 5)] == [(os.fsdecode(one.path), one.uid) for one in made]
     assert [9, 9] == [one.mtime_ns for one in made[1:]]
     assert not list(there.entries())
     assert facts_hold(there.facts, View([image]))
     with pytest.raises(CopyError, match="mkdir /etc/passwd: not a directory") as caught:
-        plan_directory(b"/etc/passwd/x", dest=View([image]))
+        plan_mkdir(b"/etc/passwd/x", "", View([image]))
     assert DEST == caught.value.word
 
 
