@@ -78,7 +78,7 @@ class Blobs:
                 raise CorruptContent(f"content should have been {expected} but is {digest}")
             os.fchmod(fd, 0o644)
             with self._home.db.transaction():
-                disk.keep_file(temp, self._path(digest))
+                disk.keep(temp, self._path(digest))
                 self._home.db.write(
                     "INSERT INTO blobs(digest, size, used, boot) VALUES (?, ?, ?, ?)"
                     " ON CONFLICT(digest) DO UPDATE SET used = excluded.used, boot = excluded.boot",
@@ -110,9 +110,10 @@ class Blobs:
     def read(self, digest: Digest) -> bytes:
         """Return a whole blob, verified; meant for configs and manifests. NotFound, CorruptContent."""
         with self.open(digest) as file:
-            data = file.read(_LARGEST_READ + 1)
-            if len(data) > _LARGEST_READ:
+            size = os.fstat(file.fileno()).st_size
+            if size > _LARGEST_READ:
                 raise CorruptContent(f"blob {digest} is too large for a config or manifest")
+            data = file.read(size + 1)
             while more := file.read(CHUNK):
                 data += more
         return data
@@ -143,6 +144,9 @@ class _Verified(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
         count = self._file.readinto(buffer)

@@ -15,6 +15,7 @@ from typing import Any
 
 from layerstore.durable import step
 from layerstore.errors import StoreUnusable
+from layerstore.lock import hold
 
 FORMAT = 1
 _BUSY_SECONDS = 60.0
@@ -61,8 +62,10 @@ Value = str | bytes | int | None
 class Database:
     """Rows in and out of one SQLite file, from any thread of any process; raises StoreUnusable, never sqlite3's own."""
 
-    def __init__(self, path: bytes) -> None:
+    def __init__(self, path: bytes, lock: bytes) -> None:
+        """Open the database `path`, created if missing; `lock` is the lock file for that."""
         self._path = os.fsdecode(path)
+        self._lock = lock
         self._local = threading.local()
         self._all: list[sqlite3.Connection] = []
         self._closed = False
@@ -155,8 +158,10 @@ class Database:
                 f"{self._path} was written by a newer version (format {version}, this one knows {FORMAT})",
                 hint="use that version, or another root for the store",
             )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_SCHEMA)
+        # SQLite's busy timeout does not cover two processes that switch a new database to WAL at once.
+        with hold(self._lock):
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(_SCHEMA)
 
     @contextlib.contextmanager
     def _words(self) -> Iterator[None]:

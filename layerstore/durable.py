@@ -1,6 +1,6 @@
 """The one home of writes that last: unique names, temp then rename, one sync for many.
 
-What is promised after a crash. A killed process loses nothing that `keep_file` or `keep_tree` returned for, and leaves
+What is promised after a crash. A killed process loses nothing that `keep` returned for, and leaves
 only litter in `tmp/` and `work/` behind. After a power cut the same holds for what `sync` returned for; anything later
 may be missing or torn, which is why records carry the boot id until then (docs/design.md "Durability").
 """
@@ -102,16 +102,11 @@ class Disk:
         fcntl.flock(fd, fcntl.LOCK_SH)
         return fd, path
 
-    def keep_file(self, temp: bytes, final: bytes) -> None:
-        """Rename a finished file to where it is kept; one that is there already has the same content."""
-        step("rename")
-        try:
-            os.rename(temp, final)
-        except OSError as error:
-            raise unusable(error, f"write {os.fsdecode(final)}") from error
+    def keep(self, temp: bytes, final: bytes) -> None:
+        """Rename something finished to where it is kept.
 
-    def keep_tree(self, temp: bytes, final: bytes) -> None:
-        """Rename a finished directory to where it is kept; `final` must not be there."""
+        A file that is there already has the same content and is replaced; a directory must not be there.
+        """
         step("rename")
         try:
             os.rename(temp, final)

@@ -71,12 +71,14 @@ class Images:
     ) -> Image:
         """Keep an image and point `names` at it, from wherever they pointed; the same config is the same image.
 
-        A manifest that is known already stays where none is given. With names, the record is on disk when this
-        returns; the content under it is once the lease has ended.
+        A manifest that is known already stays where none is given. A new image and its names are on disk once the
+        lease has ended; names that move to one that is there already are when this returns. NotFound for a layer.
         """
         home = self._home
         identity = ImageId.of(config)
-        with home.db.transaction():
+        known = home.db.row("SELECT boot FROM images WHERE id = ?", (identity,))
+        moved = set(names).difference(self._names(identity)) if known is not None else set(names)
+        with home.db.transaction(durable=bool(moved) and known == (None,)):
             now = home.clock()
             for diff_id in layers:
                 if not home.db.write("UPDATE layers SET used = ? WHERE diff_id = ?", (now, diff_id)):

@@ -94,6 +94,8 @@ class Layers:
                 os.fchmod(fd, 0o755)
         except OSError as error:
             os.close(fd)
+            disk.remove(path)
+            disk.remove(work)
             raise unusable(error, f"create {os.fsdecode(work)}") from error
         return Upper(Path(os.fsdecode(path)), Path(os.fsdecode(work)), fd)
 
@@ -262,7 +264,7 @@ class Layers:
             if tree is not None and not (row is not None and row[0]):
                 final = tree_path(home, diff_id)
                 stale = home.disk.move_aside(final) if os.path.lexists(final) else None
-                home.disk.keep_tree(tree, final)
+                home.disk.keep(tree, final)
             home.db.write(
                 "INSERT INTO layers(diff_id, size, tree, outside, used, boot) VALUES (?, ?, ?, 0, ?, ?)"
                 " ON CONFLICT(diff_id) DO UPDATE SET size = excluded.size, tree = max(tree, excluded.tree),"

@@ -12,7 +12,7 @@ import os
 from types import TracebackType
 
 from layerstore.home import Home
-from layerstore.lock import try_hold
+from layerstore.lock import clear, try_hold
 
 PREFIX = b"lease-"
 
@@ -82,19 +82,5 @@ def live(home: Home) -> int | None:
 
     Lease files of dead processes are removed on the way.
     """
-    oldest: int | None = None
-    directory = home.disk.path(b"locks")
-    for name in os.listdir(directory):
-        if not name.startswith(PREFIX):
-            continue
-        path = directory + b"/" + name
-        fd = try_hold(path)
-        if fd is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            os.close(fd)
-            continue
-        began = name[len(PREFIX) :].split(b"-", 1)[0]
-        if began.isdigit() and (oldest is None or int(began) < oldest):
-            oldest = int(began)
-    return oldest
+    began = (name[len(PREFIX) :].split(b"-", 1)[0] for name in clear(home.disk.path(b"locks"), PREFIX))
+    return min((int(text) for text in began if text.isdigit()), default=None)

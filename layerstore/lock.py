@@ -70,13 +70,21 @@ def _acquire(path: bytes, how: int) -> int | None:
         os.close(fd)
 
 
-def clear(directory: bytes, prefix: bytes) -> None:
-    """Remove the lock files called `prefix`… that nobody holds: those of shared locks and of dead processes."""
+def clear(directory: bytes, prefix: bytes) -> list[bytes]:
+    """Remove the lock files called `prefix`… that nobody holds, left by dead processes; return the names of the others.
+
+    A file whose lock was shared stays behind as well, until this is called.
+    """
+    held = []
     for name in os.listdir(directory):
-        if name.startswith(prefix):
-            path = directory + b"/" + name
-            fd = try_hold(path)
-            if fd is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-                os.close(fd)
+        if not name.startswith(prefix):
+            continue
+        path = directory + b"/" + name
+        fd = try_hold(path)
+        if fd is None:
+            held.append(name)
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        os.close(fd)
+    return held

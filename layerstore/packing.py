@@ -89,7 +89,7 @@ class Packer:
         final = tree_path(home, diff_id)
         with home.db.transaction():
             stale = home.disk.move_aside(final)
-            home.disk.keep_tree(temp, final)
+            home.disk.keep(temp, final)
             home.db.write(
                 "UPDATE layers SET tree = 1, size = ?, boot = ? WHERE diff_id = ?", (size, home.boot, diff_id)
             )

@@ -49,7 +49,7 @@ class Store:
         database = disk.path(b"store.db")
         if not os.path.exists(database):
             disk.create()
-        home = Home(disk, Database(database), boot_id(), clock)
+        home = Home(disk, Database(database, disk.path(b"locks/schema")), boot_id(), clock)
         recover(home)
         return cls(home)
 

@@ -6,6 +6,7 @@ merged with those below it, anything else replaces them (Linux Documentation/fil
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -115,11 +116,9 @@ class View:
         parent, _, name = path.rpartition(b"/")
         for directory in self._directories(parent):
             host = directory + b"/" + name
-            try:
-                status = os.lstat(host)
-            except OSError:
-                continue
-            return None if is_whiteout(status) else host
+            status = _lstat(host)
+            if status is not None:
+                return None if is_whiteout(status) else host
         return None
 
     def _directories(self, path: bytes) -> tuple[bytes, ...]:
@@ -131,9 +130,8 @@ class View:
         found: list[bytes] = []
         for directory in self._directories(parent):
             host = directory + b"/" + name
-            try:
-                status = os.lstat(host)
-            except OSError:
+            status = _lstat(host)
+            if status is None:
                 continue
             if not stat.S_ISDIR(status.st_mode):
                 break
@@ -142,6 +140,15 @@ class View:
                 break
         self._merged[path] = tuple(found)
         return self._merged[path]
+
+
+def _lstat(host: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(host)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise
 
 
 def is_whiteout(status: os.stat_result) -> bool:

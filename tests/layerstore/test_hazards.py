@@ -283,6 +283,27 @@ def test_many_processes_share_one_store(shm: Path) -> None:
         assert [] == os.listdir(store.root / "tmp") + os.listdir(store.root / "work")
 
 
+def test_many_processes_create_one_store(shm: Path) -> None:
+    """Eight processes open a store that is not there yet at the same moment; each gets it, whole."""
+    for round_ in range(10):
+        start, go = os.pipe()
+        children = []
+        for _ in range(8):
+            pid = os.fork()
+            if not pid:
+                os.close(go)
+                os.read(start, 1)
+                try:
+                    Store.open(shm / f"{round_}").close()
+                except BaseException:  # noqa: BLE001 - the parent sees the status
+                    os._exit(1)
+                os._exit(0)
+            children.append(pid)
+        os.close(start)
+        os.close(go)
+        assert [0] * 8 == [os.waitpid(pid, 0)[1] for pid in children]
+
+
 def test_threads_share_one_store(shm: Path) -> None:
     """Threads of one process use one Store at once."""
     failures: list[BaseException] = []
