@@ -262,7 +262,7 @@ class _Planner:
 
     def _resolve(self, path: bytes) -> bytes:
         found = self._dest.resolve(path)
-        if not self._scratch:
+        if not self._spec.independent:
             self._note("resolve", path, os.fsdecode(found))
         return found
 
@@ -273,7 +273,7 @@ class _Planner:
         staged = self._new.get(path)
         if staged is not None:
             return staged
-        if path.rpartition(b"/")[0] in self._fresh or self._scratch:
+        if path.rpartition(b"/")[0] in self._fresh or self._spec.independent:
             return None
         entry = self._dest.lstat(path)
         self._note(what, path, _describe(what, entry))
@@ -413,8 +413,11 @@ class _Planner:
             return False
         from builder.unpack import Archive, ArchiveError, is_archive  # noqa: PLC0415 - needed for archives only
 
-        if not is_archive(host):
-            return False
+        try:
+            if not is_archive(host):
+                return False
+        except OSError as error:
+            raise CopyError(_word(item), f"cannot read {os.fsdecode(item.name)}: {error.strerror}") from error
         base = self._resolve(self._path)
         self._make_directories(base, mode=_DIR_MODE, owner=self._owner)
         archive = Archive(host, spool=self._spool)

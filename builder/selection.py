@@ -12,7 +12,6 @@ import os
 import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -21,8 +20,9 @@ from typing import NamedTuple, Protocol
 from builder.context import LocalContext
 from builder.dockerignore import PatternMatcher, State
 from builder.errors import BuildError
-from builder.filetree import FileTree, clean
+from builder.filetree import EmptyTree, FileTree, clean
 from builder.glob import BadPattern, compile_pattern, has_wildcards
+from grammar.record import Record
 from layerstore.digest import Digest
 from layerstore.entry import Entry, Inline, Kind
 from layerstore.errors import SourceChanged
@@ -62,8 +62,7 @@ class FileSource(NamedTuple):
 Source = PathSource | TextSource | FileSource
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopySpec:
+class CopySpec(Record):
     """One COPY or ADD with everything expanded; its fields are what the cache key lists, with the selection's digest.
 
     `dest` as written; `workdir` absolute, or relative to the root. `chown` and `chmod` as written, empty for none.
@@ -220,7 +219,7 @@ class Selection:
         seen.update(repr(self.spec.exclude).encode())
         if isinstance(tree, LocalContext):
             newest = max(newest, self._scan(tree, seen))
-        elif tree is not None:
+        elif tree is not None and not isinstance(tree, EmptyTree):
             layers = getattr(tree, "trees", None)
             if layers is None:
                 return None, 0

@@ -227,6 +227,18 @@ class TestFacts:
             plan(spec, LocalContext(context), None)
         assert FLAGS == caught.value.word
 
+    def test_layer_made_on_scratch(self, context: Path, image: Path) -> None:
+        """On scratch every directory on the way is new; where an image has one already, the layer is another."""
+        fill(context, {"a": "1"})
+        spec = spec_of("a", dest="/app/a")
+        facts = plan(spec, LocalContext(context), None).facts
+        fill(image, {"etc/x": ""})
+        assert facts_hold(facts, None)
+        assert facts_hold(facts, View([image]))
+        (image / "app").mkdir(mode=0o700)
+
+        assert not facts_hold(facts, View([image]))
+
     def test_too_many_to_keep(self, context: Path, image: Path) -> None:
         """A copy over thousands of existing files is good for its image only."""
         names = {f"d/f{number}": "" for number in range(5002)}
@@ -357,6 +369,16 @@ class TestArchives:
             self.unpacked(context, None, data)
 
         assert (0, "cannot unpack a: ") == (caught.value.word, caught.value.message[:17])
+
+    def test_source_that_went_away(self, context: Path) -> None:
+        """A file that is gone when it is unpacked is an error, not a crash."""
+        (context / "a").write_bytes(b"text")
+        spec = spec_of("a", dest="/d", unpack=True)
+        selection = select(spec, LocalContext(context))
+        (context / "a").unlink()
+
+        with pytest.raises(CopyError, match="cannot read a: No such file"):
+            plan_copy(spec, selection, None)
 
     @pytest.mark.parametrize("data", [b"", b"text", bytes(10240), b"\x1f\x8b\x08 no gzip", b"BZh nor bzip2"])
     def test_what_is_no_archive(self, context: Path, data: bytes) -> None:
