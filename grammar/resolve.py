@@ -14,6 +14,9 @@ from grammar.mount import parse_mount
 from grammar.record import Record
 from grammar.text import quote
 
+# So many references to later stages are told; a file with more is not read to the end.
+_ENOUGH = 50
+
 
 class Stage(Record):
     """One FROM and the instructions below it; `name` is in lower case, `description` from the comment `# name …`."""
@@ -113,14 +116,34 @@ class _Reference(Record):
 
 
 def _check_references(dockerfile: Dockerfile, faults: list[Diagnostic]) -> None:
-    needs = {stage.index: list(_references(dockerfile, stage, faults)) for stage in dockerfile.stages}
-    for stage in dockerfile.stages:
+    stages = dockerfile.stages
+    names = {stage.name: stage for stage in stages if stage.name}
+    needs = {stage.index: list(_references(dockerfile, stage, names, faults)) for stage in stages}
+    edges = _edges(dockerfile, needs)
+    told = 0
+    for stage in stages:
         for reference in needs[stage.index]:
-            if reference.to is not None and reference.to.index >= stage.index:
-                _too_early(dockerfile, stage, reference, needs, faults)
+            if reference.to is not None and reference.to.index >= stage.index and told < _ENOUGH:
+                _too_early(dockerfile, stage, reference, edges, faults)
+                told += 1
 
 
-def _references(dockerfile: Dockerfile, stage: Stage, faults: list[Diagnostic]) -> Iterator[_Reference]:
+def _edges(dockerfile: Dockerfile, needs: dict[int, list[_Reference]]) -> list[list[int]]:
+    """The indexes of the stages that each stage needs: those it refers to, and the one it is based on."""
+    edges = []
+    above: dict[str, int] = {}
+    for stage in dockerfile.stages:
+        found = [reference.to.index for reference in needs[stage.index] if reference.to is not None]
+        base = above.get(stage.from_.image.text)
+        edges.append(found if base is None else [*found, base])
+        if stage.name:
+            above[stage.name] = stage.index
+    return edges
+
+
+def _references(
+    dockerfile: Dockerfile, stage: Stage, names: dict[str, Stage], faults: list[Diagnostic]
+) -> Iterator[_Reference]:
     for instruction in stage.instructions:
         # The references of a trigger are resolved where it runs.
         if isinstance(instruction, Onbuild):
@@ -128,10 +151,10 @@ def _references(dockerfile: Dockerfile, stage: Stage, faults: list[Diagnostic]) 
         if isinstance(instruction, Copy):
             _check_urls(instruction, faults)
             if instruction.from_ is not None:
-                yield from _copy_reference(dockerfile, instruction.from_, faults)
+                yield from _copy_reference(dockerfile, instruction.from_, names, faults)
         elif isinstance(instruction, Run):
             for word in instruction.mounts:
-                yield from _mount_reference(dockerfile, word)
+                yield from _mount_reference(names, word)
 
 
 def _check_urls(copy: Copy, faults: list[Diagnostic]) -> None:
@@ -141,7 +164,9 @@ def _check_urls(copy: Copy, faults: list[Diagnostic]) -> None:
             _fault(faults, "copy-url", message, source.span, "ADD downloads from URLs")
 
 
-def _copy_reference(dockerfile: Dockerfile, word: Word, faults: list[Diagnostic]) -> Iterator[_Reference]:
+def _copy_reference(
+    dockerfile: Dockerfile, word: Word, names: dict[str, Stage], faults: list[Diagnostic]
+) -> Iterator[_Reference]:
     name = word.text
     if "$" in name[:-1]:
         _fault(
@@ -155,7 +180,7 @@ def _copy_reference(dockerfile: Dockerfile, word: Word, faults: list[Diagnostic]
         return
     digits = name[1:] if name[:1] in ("+", "-") else name
     if not (digits.isascii() and digits.isdecimal()):
-        yield _Reference(word=word, name=name, to=dockerfile.stage(name), index=None, target=None)
+        yield _Reference(word=word, name=name, to=names.get(name.lower()), index=None, target=None)
         return
     index = int(name) if len(name) < 10 else -1
     if not 0 <= index < len(dockerfile.stages):
@@ -166,13 +191,13 @@ def _copy_reference(dockerfile: Dockerfile, word: Word, faults: list[Diagnostic]
     yield _Reference(word=word, name=name, to=dockerfile.stages[index], index=index, target=None)
 
 
-def _mount_reference(dockerfile: Dockerfile, word: Word) -> Iterator[_Reference]:
+def _mount_reference(names: dict[str, Stage], word: Word) -> Iterator[_Reference]:
     try:
         mount = parse_mount(word.text)
     except MountError:
         return  # parse has refused it; a tree made by hand is told so when it is built
     if mount.from_ and mount.type != "tmpfs":
-        to = dockerfile.stage(mount.from_)
+        to = names.get(mount.from_.lower())
         yield _Reference(word=word, name=mount.from_, to=to, index=None, target=mount.target or "")
 
 
@@ -180,13 +205,13 @@ def _too_early(
     dockerfile: Dockerfile,
     stage: Stage,
     reference: _Reference,
-    needs: dict[int, list[_Reference]],
+    edges: list[list[int]],
     faults: list[Diagnostic],
 ) -> None:
     """Tell of a reference to the stage itself or to a later one."""
     assert reference.to is not None
     here = stage.name or str(stage.index)
-    chain = _path(dockerfile, reference.to, stage, needs, frozenset())
+    chain = [dockerfile.stages[index] for index in _path(reference.to.index, stage.index, edges)]
     if chain:
         steps = " -> ".join([here, *(s.name or str(s.index) for s in chain)])
         message = f"circular dependency detected on stage: {here}"
@@ -207,17 +232,19 @@ def _too_early(
     _fault(faults, "later-stage", message, reference.word.span, hint)
 
 
-def _path(
-    dockerfile: Dockerfile, start: Stage, goal: Stage, needs: dict[int, list[_Reference]], seen: frozenset[int]
-) -> list[Stage]:
-    """The stages from `start` to `goal` along what each needs, both included; empty where there is no way."""
-    if start.index == goal.index:
-        return [start]
-    seen |= {start.index}
-    nexts = [reference.to for reference in needs[start.index] if reference.to is not None]
-    base = start.from_.image.text
-    nexts += [s for s in dockerfile.stages[: start.index] if s.name == base][-1:]
-    for stage in nexts:
-        if stage.index not in seen and (rest := _path(dockerfile, stage, goal, needs, seen)):
-            return [start, *rest]
+def _path(start: int, goal: int, edges: list[list[int]]) -> list[int]:
+    """The shortest way from `start` to `goal` along what each stage needs, both included; empty where there is none."""
+    came_from = {start: -1}
+    queue = [start]
+    for index in queue:
+        if index == goal:
+            way = []
+            while index >= 0:
+                way.append(index)
+                index = came_from[index]  # noqa: PLW2901 - the search ends here
+            return way[::-1]
+        for other in edges[index]:
+            if other not in came_from:
+                came_from[other] = index
+                queue.append(other)
     return []

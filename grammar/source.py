@@ -15,7 +15,7 @@ from grammar.errors import ParseError
 from grammar.text import WIDE_BLANKS
 
 LINE_LIMIT = 65535
-_DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
+_DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+)$")
 _DIRECTIVES = ("syntax", "escape", "check")
 _CONTINUED = {
     "\\": re.compile(r"(?<!\\)\\[ \t]*$"),
@@ -149,7 +149,7 @@ class Source:
     def _directive(self, stripped: str) -> bool:
         """Take a parser directive; False, and no more of them, where the line is none."""
         assert self._seen is not None
-        match = _DIRECTIVE.match(stripped[1:].lstrip(WIDE_BLANKS))
+        match = _DIRECTIVE.match(stripped[1:].strip(WIDE_BLANKS))
         key = match[1].lower() if match else ""
         if match is None or key not in _DIRECTIVES:
             self._seen = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -289,3 +291,28 @@ def test_any_bytes(data: bytes) -> None:
         resolve(tree)
     except grammar.ResolveError as error:
         _shown(error)
+
+
+HOSTILE = {
+    "unclosed JSON string": b'FROM a\nCMD ["' + b"a" * 60000,
+    "nested JSON": b"FROM a\nCMD " + b"[" * 32000 + b"]" * 32000,
+    "blanks in a directive": b"# escape=a" + b" " * 60000 + b"b\nFROM a",
+    "escapes": b"FROM a\nRUN " + b"\\ " * 30000 + b"x",
+    "quotes": b"FROM a\nENV a=" + b"\"'" * 30000,
+    "flag": b"FROM a\nRUN --x=" + b"'\\" * 30000,
+    "continuations": b"FROM a\nRUN x" + b"\\\n# c\n" * 20000,
+    "heredocs": b"FROM a\nRUN " + b"<<E " * 15000,
+    "stages": b"".join(b"FROM s%d AS s%d\nCOPY --from=s2999 / /\n" % (i - 1, i) for i in range(3000)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_take_linear_time(name: str) -> None:
+    """Files made to be slow are read or refused within a second or two, without running out of stack."""
+    started = time.process_time()
+    try:
+        resolve(parse(HOSTILE[name]))
+    except grammar.LocatedGrammarError as error:
+        assert error.diagnostics  # noqa: PT017 - some of the files are fine
+
+    assert time.process_time() - started < 5
