@@ -73,7 +73,8 @@ class Fact(NamedTuple):
 class CopyPlan:
     """The layer that a copy makes; `facts` are all that it depends on in the destination.
 
-    `facts` is None if they are too many to keep: then the layer is good for this very destination only.
+    `facts` is None if they are too many to keep, or if the layer holds data of the destination: then it is good for this
+    very destination only.
     """
 
     def __init__(
@@ -223,6 +224,7 @@ class _Planner:
         self._cut: set[bytes] = set()  # directories of the destination that something else took the place of
         self._facts: dict[Fact, None] = {}
         self._links = 0
+        self._tied = False  # whether data of the destination got into the layer
         self._archives: list[Archive] = []
         self._mode = self._parse_mode()
         self._owner = self._resolve_owner()
@@ -255,7 +257,7 @@ class _Planner:
     def plan(self) -> CopyPlan:
         """Return what was staged."""
         opaque = {path for path in self._cut if (at := self._new.get(path)) is not None and at.kind is Kind.DIR}
-        facts = tuple(self._facts) if len(self._facts) <= _MOST_FACTS else None
+        facts = tuple(self._facts) if len(self._facts) <= _MOST_FACTS and not self._tied else None
         return CopyPlan(self._new, opaque, facts, self._archives)
 
     # Looking at the destination, with what was staged so far over it.
@@ -454,6 +456,7 @@ class _Planner:
                 f"link /{os.fsdecode(target)} /{os.fsdecode(at)}: "
                 f"{'no such file or directory' if there is None else 'operation not permitted'}"
             )
+        self._tied = self._tied or target not in self._new
         uid, gid = self._owner or (member.uid, member.gid)
         if there.kind is Kind.FILE:
             # The reference sets owner, mode and time of the link too, and so of the file.

@@ -344,6 +344,8 @@ class TestArchives:
 
         assert ["DIR d", "FILE d/name", "HARDLINK d/there"] == listing(entries)
         assert os.fsencode(image / "d" / "there") == entries[1].source
+        spec = spec_of("a", dest="/d", unpack=True)
+        assert plan(spec, LocalContext(context), View([image])).facts is None  # it holds the image's data
 
     def test_parents_that_are_links(self, context: Path, image: Path) -> None:
         """Links among the parents lead below the destination, not elsewhere."""
