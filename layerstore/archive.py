@@ -57,8 +57,8 @@ def save(
     """Write images; return the descriptors of their manifests.
 
     A Path becomes an OCI layout directory, added to where there is one already; a stream becomes a tar: an OCI layout
-    with `format` "oci", one that every docker loads with "docker". Without `compression` layers stay as they are, those
-    never packed become gzip. Raises StoreError.
+    with `format` "oci", one that every docker loads with "docker". Without `compression` an image that came with
+    a manifest keeps its layers as they are, any other has them as gzip or plain. Raises StoreError.
     """
     with store.lease():
         packed = [_pack(store, saved, format, compression, level) for saved in images]
@@ -141,10 +141,10 @@ class _Packed(NamedTuple):
 def _pack(store: Store, saved: Saved, format: str, compression: Compression | None, level: int | None) -> _Packed:  # noqa: A002 - docker's own word for it
     image = saved.image
     kept = kept_manifest(store, image) if compression is None else None
-    # Docker before 23 loads no zstd.
+    # Docker before 23 loads no zstd, and neither do other readers of its time.
     if kept is None or (format == DOCKER and any(_is_zstd(layer) for layer in kept[1].layers)):
         layers = [pack_layer(store, diff_id, compression, level) for diff_id in image.layers]
-        if format == DOCKER and compression is None:
+        if compression is None:
             layers = [
                 pack_layer(store, diff_id, Compression.GZIP) if _is_zstd(layer) else layer
                 for diff_id, layer in zip(image.layers, layers, strict=True)

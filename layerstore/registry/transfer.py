@@ -131,7 +131,8 @@ def push(
         if not client.has_blob(endpoint, manifest.config.digest):
             _send_bytes(client, endpoint, manifest.config.digest, image.config)
         digest = client.put_manifest(endpoint, tag, data, manifest.media_type)
-        if known is None:
+        # What somebody asked for once is not how the image is from now on.
+        if known is None and compression is None:
             store.images.set_manifest(image, store.blobs.put_bytes(data))
         return Descriptor(media_type=manifest.media_type, digest=digest, size=len(data))
 
