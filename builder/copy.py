@@ -73,8 +73,8 @@ class Fact(NamedTuple):
 class CopyPlan:
     """The layer that a copy makes; `facts` are all that it depends on in the destination.
 
-    `facts` is None if they are too many to keep, or if the layer holds data of the destination: then it is good for this
-    very destination only.
+    `facts` is None if they are too many to keep, or if the layer holds data of the destination: then it is good for
+    this very destination only.
     """
 
     def __init__(

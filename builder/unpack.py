@@ -54,6 +54,10 @@ class Archive:
         """Forget the data; the sources of the entries cannot be read any more."""
         self._spool.close()
 
+    def __del__(self) -> None:
+        # A plan whose layer is found in the cache is never carried out.
+        self._spool.close()
+
     def members(self) -> Iterator[Entry]:
         """Yield every member once, in the archive's order; ArchiveError for damage and for paths that lead out.
 
