@@ -74,6 +74,8 @@ def _hint(stage: str, errno: int) -> str:
             return "make the working directory first, for instance with WORKDIR"
         case _, errnos.EPERM if stage in {"namespaces", "mounts", "rootfs"}:
             return "run as root with CAP_SYS_ADMIN; `pybuild doctor` shows what this host allows"
+        case _, errnos.ENOSYS:
+            return "this kernel is too old: Linux 5.12 or later is needed"
         case _, errnos.ENOSPC if stage == "namespaces":
             return "raise /proc/sys/user/max_*_namespaces"
         case _, errnos.ENOSPC:

@@ -14,6 +14,7 @@ if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import array
+import gc
 import select
 
 from runner import child, syscalls
@@ -120,6 +121,7 @@ def main(control_fd: int) -> NoReturn:
     """Serve the caller at the other end of `control_fd` and exit."""
     syscalls.set_process_name(b"pybuild:launch")
     _default_signals()
+    gc.disable()  # nothing cyclic is made here, and a collection in a fork would copy every page it marks
     control = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, control_fd)
     Launcher(control).serve()
     os._exit(0)

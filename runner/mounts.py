@@ -10,6 +10,7 @@ import os
 import stat
 
 from runner import syscalls
+from runner.filesystem import new_filesystem
 from runner.overlay import overlay
 from runner.syscalls import AT_FDCWD
 
@@ -336,21 +337,3 @@ def from_wire(values: tuple[object, ...]) -> MountOp:
     if "attributes" in operation.__slots__:
         fields[-1] = Attributes(*fields[-1])  # type: ignore[misc]
     return operation(*fields)  # type: ignore[arg-type]
-
-
-def new_filesystem(type_: bytes, source: bytes, options: tuple[bytes, ...], attributes: int) -> int:
-    """Return the descriptor of a detached mount of a new file system."""
-    context = syscalls.fsopen(type_)
-    try:
-        if source:
-            syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, b"source", source)
-        for option in options:
-            key, equals, value = option.partition(b"=")
-            if equals:
-                syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, key, value)
-            else:
-                syscalls.fsconfig(context, syscalls.FSCONFIG_SET_FLAG, key, None)
-        syscalls.fsconfig(context, syscalls.FSCONFIG_CMD_CREATE, None, None)
-        return syscalls.fsmount(context, attributes)
-    finally:
-        os.close(context)

@@ -9,6 +9,7 @@ import errno
 import os
 
 from runner import syscalls
+from runner.filesystem import new_filesystem
 from runner.syscalls import AT_FDCWD
 
 MAX_LOWERS = 500  # OVL_MAX_STACK
@@ -41,29 +42,86 @@ def overlay(
 
 
 def _mount(lowers: tuple[bytes, ...], options: tuple[bytes, ...], upper: bytes, work: bytes, attributes: int) -> int:
-    context = syscalls.fsopen(b"overlay")
-    opened: list[int] = []
-
-    def give(key: bytes, path: bytes) -> None:
-        if len(path) > _MAX_VALUE:
-            opened.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
-            path = b"/proc/self/fd/%d" % opened[-1]
-        syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, key, path)
-
     try:
-        syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, b"source", b"overlay")
-        for lower in lowers:
-            give(b"lowerdir+", lower)
-        if upper:
-            give(b"upperdir", upper)
-            give(b"workdir", work)
-        for option in options:
-            key, equals, value = option.partition(b"=")
-            kind = syscalls.FSCONFIG_SET_STRING if equals else syscalls.FSCONFIG_SET_FLAG
-            syscalls.fsconfig(context, kind, key, value if equals else None)
-        syscalls.fsconfig(context, syscalls.FSCONFIG_CMD_CREATE, None, None)
-        return syscalls.fsmount(context, attributes)
+        context = syscalls.fsopen(b"overlay")
+        try:
+            return _by_parameter(context, lowers, options, upper, work, attributes)
+        finally:
+            os.close(context)
+    except UnknownParameter:
+        return mount_by_names(lowers, options, upper, work, attributes)
+
+
+class UnknownParameter(Exception):
+    """This kernel has no `lowerdir+` (Linux 6.7)."""
+
+
+def _by_parameter(
+    context: int,
+    lowers: tuple[bytes, ...],
+    options: tuple[bytes, ...],
+    upper: bytes,
+    work: bytes,
+    attributes: int,
+) -> int:
+    """Mount with one fsconfig(2) per layer, so that no page bounds their number."""
+    syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, b"source", b"overlay")
+    for number, lower in enumerate(lowers):
+        try:
+            _give_path(context, b"lowerdir+", lower)
+        except OSError as error:
+            if number == 0 and error.errno == errno.EINVAL and os.path.isdir(lower):
+                raise UnknownParameter from error
+            raise
+    if upper:
+        _give_path(context, b"upperdir", upper)
+        _give_path(context, b"workdir", work)
+    for option in options:
+        key, equals, value = option.partition(b"=")
+        kind = syscalls.FSCONFIG_SET_STRING if equals else syscalls.FSCONFIG_SET_FLAG
+        syscalls.fsconfig(context, kind, key, value if equals else None)
+    syscalls.fsconfig(context, syscalls.FSCONFIG_CMD_CREATE, None, None)
+    return syscalls.fsmount(context, attributes)
+
+
+def _give_path(context: int, key: bytes, path: bytes) -> None:
+    if len(path) <= _MAX_VALUE and b"\\" not in path:
+        syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, key, path)
+        return
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        syscalls.fsconfig(context, syscalls.FSCONFIG_SET_STRING, key, b"/proc/self/fd/%d" % fd)
     finally:
-        os.close(context)
-        for fd in opened:
-            os.close(fd)
+        os.close(fd)
+
+
+def mount_by_names(
+    lowers: tuple[bytes, ...], options: tuple[bytes, ...], upper: bytes, work: bytes, attributes: int
+) -> int:
+    """Mount with mount(2), whose options must fit into one page: layers get short names, links in a tmpfs.
+
+    Like `_by_parameter` it returns a detached mount. For kernels before 6.7.
+    """
+    bench = b"/proc/sys"  # any directory: it is covered for as long as this takes
+    names = new_filesystem(b"tmpfs", b"tmpfs", (b"mode=700",), 0)
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    syscalls.move_mount(names, AT_FDCWD, bench)
+    try:
+        os.fchdir(names)
+        words = [b"lowerdir=" + b":".join(b"%d" % number for number in range(len(lowers)))]
+        for number, lower in enumerate(lowers):
+            os.symlink(lower, b"%d" % number)
+        if upper:
+            os.symlink(upper, b"upper")
+            os.symlink(work, b"work")
+            words += [b"upperdir=upper", b"workdir=work"]
+        os.mkdir(b"root")
+        syscalls.mount(b"overlay", b"root", b"overlay", 0, b",".join([*words, *options]))
+        tree = syscalls.open_tree(AT_FDCWD, b"root", recursive=False)
+        syscalls.mount_setattr(tree, recursive=False, set_=attributes, propagation=syscalls.MS_PRIVATE)
+        return tree
+    finally:
+        os.fchdir(here)
+        syscalls.umount2(bench, syscalls.MNT_DETACH)
+        os.close(names)
+        os.close(here)

@@ -10,7 +10,7 @@ import os
 import stat
 
 from runner import syscalls
-from runner.mounts import new_filesystem
+from runner.filesystem import new_filesystem
 from runner.syscalls import AT_FDCWD
 
 _PATH_FLAGS = os.O_PATH | os.O_CLOEXEC

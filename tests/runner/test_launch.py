@@ -433,6 +433,7 @@ PINNED = [
     "ctypes._endian",
     "errno",
     "fcntl",
+    "gc",
     "genericpath",
     "itertools",
     "keyword",
