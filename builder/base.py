@@ -11,7 +11,6 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from builder.elf import Elf
@@ -103,7 +102,7 @@ def put_image(
     created_by: str,
 ) -> Image:
     """Keep an image of one layer; `created` is in seconds since the epoch, `names` are canonical."""
-    moment = timestamp(datetime.fromtimestamp(created, UTC))
+    moment = timestamp(created * 1_000_000_000)
     document = {
         "architecture": platform.architecture,
         **({"variant": platform.variant} if platform.variant else {}),

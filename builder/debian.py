@@ -9,6 +9,7 @@ import glob
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Callable, Mapping
@@ -118,16 +119,16 @@ def _run(command: list[str], environ: Mapping[str, str], say: Callable[[str], No
         raise BuildError(
             f"this machine has no {error.filename}", hint="install it: apt-get install util-linux"
         ) from None
-    try:
+    with process:
         assert process.stdout is not None
-        for line in process.stdout:
-            tail = [*tail[1 - _TAIL :], line.rstrip()]
-            say(line.rstrip())
-        status = process.wait()
-    except BaseException:
-        os.killpg(process.pid, 9)
-        process.wait()
-        raise
+        try:
+            for line in process.stdout:
+                tail = [*tail[1 - _TAIL :], line.rstrip()]
+                say(line.rstrip())
+            status = process.wait()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     if status:
         reason = next((line for line in reversed(tail) if line.startswith(("E:", "W:"))), tail[-1] if tail else "")
         raise BuildError(

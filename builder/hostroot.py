@@ -30,6 +30,7 @@ DEFAULT_PROGRAMS = (
 
 _NAME_SERVICE = (b"libnss_files.so.2", b"libnss_dns.so.2", b"libresolv.so.2")
 """What glibc loads by name to look up users and hosts, so that no header says it."""
+_MERGED = (b"/bin", b"/lib", b"/lib32", b"/lib64", b"/sbin")
 _MAX_LINKS = 40
 _SHEBANG_LIMIT = 256
 
@@ -67,6 +68,10 @@ class HostRoot:
 
     def entries(self) -> Iterator[Entry]:
         """Yield everything collected, directories before what is in them."""
+        # Where /bin is a link to usr/bin, scripts still say #!/bin/sh.
+        for name in _MERGED:
+            if os.path.islink(name):
+                self._walk(name)
         if self._libraries.used_cache:
             self._walk(b"/etc/ld.so.cache")
         yield _entry(b"")

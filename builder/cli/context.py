@@ -9,11 +9,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from builder.errors import UsageError
+from grammar.record import Record
 
 if TYPE_CHECKING:
     from layerstore import Store
@@ -22,8 +22,7 @@ LOG_LINES = 6
 """How many lines of a running step's log the tty progress shows, as BuildKit does without BUILDKIT_TTY_LOG_LINES."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Record):
     """The process as commands see it; `click.pass_obj` hands it to every command.
 
     `root` is the store's directory, absolute. `docker_config` is the directory of Docker's config.json; `auth_file` and

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from layerstore import Store
     from layerstore.images import Image
 
-_STEP = re.compile(r"\.?([A-Za-z_][^.\[\]]*)|\[(\d+)\]|\[\"([^\"]*)\"\]")
+_STEP = re.compile(r"\.?([A-Za-z_][^.\[\]]*)|\.?\[(\d+)\]|\.?\[\"([^\"]*)\"\]")
 
 
 @click.command("inspect")

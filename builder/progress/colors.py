@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from builder.errors import UsageError
+from grammar.record import Record
 
 RESET = "\x1b[0m"
 
@@ -29,8 +29,7 @@ _NAMED: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Colors:
+class Colors(Record):
     """SGR parameters per meaning; the empty string leaves text as it is."""
 
     run: str = "36"
@@ -53,7 +52,7 @@ class Colors:
             if key not in ("run", "cancel", "warning", "error"):
                 raise _refused(part, "colours are for run, cancel, warning and error")
             changes[key] = _sgr(value, part)
-        return replace(cls(), **changes)
+        return cls(**changes)
 
 
 def paint(text: str, sgr: str) -> str:

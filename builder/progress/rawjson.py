@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 import json
-import time as times
 from typing import Any, TextIO, assert_never
 
 from builder.events import Completed, Event, Log, Planned, Started, Transfer, VertexId, Warned
+from builder.image import timestamp as rfc3339
 from grammar import Diagnostic, Position
 
 
@@ -88,11 +88,7 @@ def timestamp(seconds: float) -> str:
     """Return seconds since the epoch as RFC 3339 with nanoseconds in UTC, as Go prints it: no trailing zeros."""
     # The fraction by itself: a float has no room for today's seconds times 10⁹.
     whole = int(seconds)
-    carry, nanoseconds = divmod(round((seconds - whole) * 1_000_000_000), 1_000_000_000)
-    whole += carry
-    day = times.strftime("%Y-%m-%dT%H:%M:%S", times.gmtime(whole))
-    fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
-    return f"{day}{fraction}Z"
+    return rfc3339(whole * 1_000_000_000 + round((seconds - whole) * 1_000_000_000))
 
 
 def _base64(data: bytes) -> str:

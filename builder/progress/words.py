@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from builder.events import Completed
-from grammar import Diagnostic
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.events import Completed
+    from grammar import Diagnostic
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
