@@ -12,7 +12,7 @@ import os
 import stat
 from types import TracebackType
 
-from layerstore.durable import step
+from layerstore.durable import remove_at, step
 from layerstore.entry import Entry, Kind
 from layerstore.errors import StoreUnusable, UnsafeLayer, unusable
 from layerstore.xattrs import OPAQUE
@@ -226,8 +226,6 @@ class TreeWriter:
         if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
             os.unlink(name, dir_fd=parent)
             return
-        from layerstore.durable import remove_at  # noqa: PLC0415 - hardly ever
-
         below = path + b"/"
         for gone in [known for known in self._times if known == path or known.startswith(below)]:
             del self._times[gone]
