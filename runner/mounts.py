@@ -187,15 +187,16 @@ class DeviceNodes:
 
 
 class Cgroups:
-    """The process's own cgroups shown at `destination`; `hierarchies` are (name, mount point) of the host's.
+    """The process's own cgroups shown at `destination`; `hierarchies` are the host's mounts.
 
-    The name is that of /proc/self/cgroup: the controllers, `name=systemd`, or empty for cgroup v2.
+    Each is a name, a mount point and the path of its root in the hierarchy. The name is that of /proc/self/cgroup: the
+    controllers, `name=systemd`, or empty for cgroup v2.
     """
 
     __slots__ = ("attributes", "destination", "hierarchies")
 
     def __init__(
-        self, destination: bytes, hierarchies: tuple[tuple[bytes, bytes], ...], attributes: Attributes
+        self, destination: bytes, hierarchies: tuple[tuple[bytes, bytes, bytes], ...], attributes: Attributes
     ) -> None:
         self.destination = destination
         self.hierarchies = hierarchies
@@ -207,7 +208,7 @@ class Cgroups:
 
     def describe(self) -> str:
         """Return one line about it."""
-        names = [os.fsdecode(name) or "unified" for name, _ in self.hierarchies]
+        names = [os.fsdecode(name) or "unified" for name, _, _ in self.hierarchies]
         return f"cgroups /{os.fsdecode(self.destination)} {' '.join(names)} {self.attributes.describe()}"
 
     def execute(self, root: Root) -> None:
@@ -215,17 +216,18 @@ class Cgroups:
         if not self.hierarchies:
             return
         paths = root.cgroup_paths
-        if [name for name, _ in self.hierarchies] == [b""]:
-            mount_point = self.hierarchies[0][1]
-            Bind(self.destination, mount_point + paths.get(b"", b"/"), 0, self.attributes).execute(root)
+        if [name for name, _, _ in self.hierarchies] == [b""]:
+            _, mount_point, top = self.hierarchies[0]
+            path = paths.get(b"", b"").removeprefix(top)
+            Bind(self.destination, mount_point + path, 0, self.attributes).execute(root)
             return
         tmpfs = Filesystem(self.destination, b"tmpfs", b"tmpfs", (b"mode=755",), Attributes(self.attributes.set & ~1))
         tmpfs.execute(root)
         directory = root.open(self.destination)
         try:
-            for name, mount_point in self.hierarchies:
+            for name, mount_point, top in self.hierarchies:
                 if name in paths:
-                    self._hierarchy(root, directory, name, mount_point + paths[name])
+                    self._hierarchy(root, directory, name, mount_point + paths[name].removeprefix(top))
             if self.attributes.set & syscalls.MOUNT_ATTR_RDONLY:
                 syscalls.mount_setattr(directory, recursive=False, set_=syscalls.MOUNT_ATTR_RDONLY)
         finally:

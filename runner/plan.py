@@ -209,26 +209,41 @@ def _host_nodes(given: set[bytes]) -> list[tuple[bytes, int, int, int, int, int]
     return nodes
 
 
-def _hierarchies() -> tuple[tuple[bytes, bytes], ...]:
-    """Return the host's cgroup mounts as (name in /proc/self/cgroup, mount point); v1 hides an empty v2 beside it."""
+def _hierarchies() -> tuple[tuple[bytes, bytes, bytes], ...]:
+    """Return the host's cgroup mounts: name in /proc/self/cgroup, mount point, its root in the hierarchy.
+
+    Where there are mounts of version 1, version 2 beside them has no controllers and is left out.
+    """
     kernel_names = {}
     with open("/proc/self/cgroup", "rb") as file:
         for line in file:
             _, name, _ = line.split(b":", 2)
             kernel_names[frozenset(name.split(b","))] = name
-    version1, version2 = [], []
+    # The first mount of a hierarchy counts: others of it may come and go while this is read.
+    version1: dict[bytes, tuple[bytes, bytes]] = {}
+    version2: dict[bytes, tuple[bytes, bytes]] = {}
     with open("/proc/self/mountinfo", "rb") as file:
         for line in file:
             fields, _, tail = line.partition(b" - ")
             kind, _, options = tail.split()[:3]
-            mount_point = fields.split()[4]
+            if kind not in {b"cgroup", b"cgroup2"}:
+                continue
+            root, mount_point = (_unescape(field) for field in fields.split()[3:5])
             if kind == b"cgroup2":
-                version2.append((b"", mount_point))
-            elif kind == b"cgroup":
-                words = set(options.split(b","))
-                found = [name for names, name in kernel_names.items() if name and names <= words]
-                version1 += [(name, mount_point) for name in found]
-    return tuple(version1 or version2[:1])
+                version2.setdefault(b"", (mount_point, root.rstrip(b"/")))
+                continue
+            words = set(options.strip().split(b","))
+            for names, name in kernel_names.items():
+                if name and names <= words:
+                    version1.setdefault(name, (mount_point, root.rstrip(b"/")))
+    return tuple((name, *where) for name, where in (version1 or version2).items())
+
+
+def _unescape(field: bytes) -> bytes:
+    """Undo the octal escapes of proc(5), mountinfo: blank, tab, newline and backslash."""
+    for escaped, character in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+        field = field.replace(escaped, character)
+    return field
 
 
 def _rootfs(spec: Spec) -> dict[str, Any]:
