@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from builder.runspec import Prepared
     from layerstore import Store
     from layerstore.images import Image
+    from layerstore.platforms import Platform
     from runner.container import Container, Containers
     from runner.monitor import Supervisor
 
@@ -163,22 +164,35 @@ def _image(settings: Settings, store: Store, name: str, pull: str, platform: str
         except NotFound:
             if pull == "never":
                 raise
-        if found is not None and (platform is None or _is_for(found, platform)):
+        if found is not None and (platform is None or _is_for(settings, found, platform)):
             return found
         if found is not None and pull == "never":
             raise NotFound(f"{name} is here, but not for {platform}", hint="leave --platform or --pull never out")
-        click.echo(f"Unable to find image {name!r} locally", err=True)
-    from builder.cli.pull import pull_image  # noqa: PLC0415 - only what is not here speaks to a registry
-
-    return pull_image(settings, store, name, platform=platform)
+        click.echo(f"{name} is not here; asking its registry", err=True)
+    return _pull(settings, store, name, platform)
 
 
-def _is_for(image: Image, platform: str) -> bool:
+def _pull(settings: Settings, store: Store, name: str, platform: str | None) -> Image:
+    from builder.cli.registry import Transfers, client  # noqa: PLC0415 - only what is not here speaks to a registry
+    from layerstore.reference import Reference  # noqa: PLC0415
+    from layerstore.registry.transfer import pull  # noqa: PLC0415
+
+    reference = Reference.parse(name)
+    with client(settings) as registry, Transfers(settings, quiet=False, done="pull complete") as progress:
+        return pull(store, reference, _platform(settings, platform), registry, progress=progress)
+
+
+def _is_for(settings: Settings, image: Image, platform: str) -> bool:
     from layerstore.oci import config_platform, parse_config  # noqa: PLC0415
+
+    return config_platform(parse_config(image.config)) == _platform(settings, platform)
+
+
+def _platform(settings: Settings, text: str | None) -> Platform:
     from layerstore.platforms import Platform  # noqa: PLC0415
 
-    host = Platform.host(os.uname().machine)
-    return config_platform(parse_config(image.config)) == Platform.parse(platform, host=host)
+    host = Platform.parse(settings.platform, host=Platform("linux", "amd64"))
+    return host if text is None else Platform.parse(text, host=host)
 
 
 def _detach(containers: Containers, container: Container, prepared: Prepared, options: RunOptions) -> int:
