@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -188,7 +187,7 @@ def _write(store: Store, packed: Sequence[_Packed], sink: Sink, *, docker: bool)
 def _index_entries(one: _Packed) -> list[Descriptor]:
     """Return the entries of index.json for one image: one per name, as buildx writes them."""
     named = [
-        replace(one.descriptor, annotations={CONTAINERD_NAME: name.canonical, REF_NAME: name.tag})
+        one.descriptor._replace(annotations=((CONTAINERD_NAME, name.canonical), (REF_NAME, name.tag)))
         for name in one.names
         if name.tag is not None
     ]

@@ -86,14 +86,14 @@ class DirectorySink:
 
     def index(self, entries: Sequence[Descriptor]) -> None:
         """Write index.json; entries of other images that are there stay."""
-        own = {entry.annotations.get(REF_NAME) for entry in entries}
+        own = {entry.annotation(REF_NAME) for entry in entries}
         digests = {entry.digest for entry in entries}
         kept: list[Descriptor] = []
         with contextlib.suppress(FileNotFoundError):
             there = Index.from_json((self._path / "index.json").read_bytes())
             for entry in there.manifests:
-                name = entry.annotations.get(REF_NAME)
-                if (name not in own) if name is not None else entry.digest not in digests:
+                name = entry.annotation(REF_NAME)
+                if (name not in own) if name else entry.digest not in digests:
                     kept.append(entry)
         self.file("index.json", Index(manifests=(*kept, *entries)).to_json())
 

@@ -278,8 +278,8 @@ def _all_text(values: object) -> bool:
 
 def _names_of(entry: Descriptor) -> tuple[str, ...]:
     """Return the canonical name that an entry of index.json gives its image, if any; a bare tag names nothing."""
-    full = entry.annotations.get(CONTAINERD_NAME, "")
-    short = entry.annotations.get(REF_NAME, "")
+    full = entry.annotation(CONTAINERD_NAME)
+    short = entry.annotation(REF_NAME)
     if full:
         return (_canonical(full),)
     if ":" in short or "/" in short:

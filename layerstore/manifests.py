@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from layerstore.compress import Compression
 from layerstore.digest import DiffId, Digest
@@ -27,7 +26,7 @@ def kept_manifest(store: Store, image: Image) -> tuple[bytes, Manifest] | None:
 def pack_layer(store: Store, diff_id: DiffId, compression: Compression | None, level: int | None = None) -> Descriptor:
     """Return a layer's blob, made if it is missing, under its OCI media type. Errors as `Layers.blob`."""
     layer = store.layers.blob(diff_id, compression, level=level)
-    return replace(layer, media_type=layer_compression(layer.media_type).media_type)
+    return layer._replace(media_type=layer_compression(layer.media_type).media_type)
 
 
 def new_manifest(image: Image, layers: Sequence[Descriptor]) -> tuple[bytes, Manifest]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from layerstore.compress import Compression
 from layerstore.digest import DiffId, Digest
@@ -40,8 +39,6 @@ REF_NAME = "org.opencontainers.image.ref.name"
 """Annotation of a descriptor in an OCI layout's index.json: its tag (OCI image-spec annotations.md)."""
 CONTAINERD_NAME = "io.containerd.image.name"
 """Annotation of a descriptor in an OCI layout's index.json: its whole reference, as containerd writes it."""
-
-_EMPTY: Mapping[str, str] = {}
 
 
 class ManifestError(StoreError):
@@ -74,15 +71,17 @@ def layer_compression(media_type: str) -> Compression:
         ) from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Descriptor:
-    """What a blob is: `digest` and `size` (bytes) of its content under `media_type` (OCI image-spec descriptor.md)."""
+class Descriptor(NamedTuple):
+    """What a blob is: `digest` and `size` (bytes) of its content under `media_type` (OCI image-spec descriptor.md).
+
+    Annotations, here and below, are pairs sorted by name.
+    """
 
     media_type: str
     digest: Digest
     size: int
     platform: Platform | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: tuple[tuple[str, str], ...] = ()
     urls: tuple[str, ...] = ()
     artifact_type: str = ""
 
@@ -103,13 +102,17 @@ class Descriptor:
             artifact_type=_text(fields, "artifactType", where, default=""),
         )
 
+    def annotation(self, name: str) -> str:
+        """Return the text of an annotation, empty if there is none of that name."""
+        return dict(self.annotations).get(name, "")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the form that JSON takes, keys in the specification's order, empty ones left out."""
         data: dict[str, Any] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
         if self.urls:
             data["urls"] = list(self.urls)
         if self.annotations:
-            data["annotations"] = dict(sorted(self.annotations.items()))
+            data["annotations"] = dict(self.annotations)
         if self.platform is not None:
             data["platform"] = {"architecture": self.platform.architecture, "os": self.platform.os}
             if self.platform.variant:
@@ -119,14 +122,13 @@ class Descriptor:
         return data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class Manifest(NamedTuple):
     """One image for one platform: its config and its layers, lowest first (OCI image-spec manifest.md)."""
 
-    media_type: str = OCI_MANIFEST
     config: Descriptor
     layers: tuple[Descriptor, ...]
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    media_type: str = OCI_MANIFEST
+    annotations: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -155,17 +157,16 @@ class Manifest:
             "layers": [layer.to_dict() for layer in self.layers],
         }
         if self.annotations:
-            data["annotations"] = dict(sorted(self.annotations.items()))
+            data["annotations"] = dict(self.annotations)
         return to_json(data)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Index:
+class Index(NamedTuple):
     """Several manifests, one per platform or name (OCI image-spec image-index.md, Docker manifest list)."""
 
-    media_type: str = OCI_INDEX
     manifests: tuple[Descriptor, ...]
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    media_type: str = OCI_INDEX
+    annotations: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -192,7 +193,7 @@ class Index:
             "manifests": [one.to_dict() for one in self.manifests],
         }
         if self.annotations:
-            data["annotations"] = dict(sorted(self.annotations.items()))
+            data["annotations"] = dict(self.annotations)
         return to_json(data)
 
     def select(self, platform: Platform) -> Descriptor | None:
@@ -344,13 +345,13 @@ def _digest(value: object, where: str) -> Digest:
         raise ManifestError(f"{where}: {value!r} is not a sha256 digest") from None
 
 
-def _annotations(value: object, where: str, *, key: str = "annotations") -> Mapping[str, str]:
+def _annotations(value: object, where: str, *, key: str = "annotations") -> tuple[tuple[str, str], ...]:
     if value is None:
-        return _EMPTY
+        return ()
     found = _object(value, f"{where}: {key}")
     if not all(isinstance(text, str) for text in found.values()):
         raise ManifestError(f"{where}: {key} has a value that is not text")
-    return found
+    return tuple(sorted(found.items()))
 
 
 def _platform(value: object, where: str) -> Platform | None:
