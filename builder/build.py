@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import grammar
@@ -20,16 +19,16 @@ from builder.dockerignore import IgnoreFile, find_ignore_file
 from builder.events import Progress, VertexId
 from builder.execute import Executor
 from builder.graph import Graph, Vertex
-from builder.network import BuildNetwork
 from builder.ops import ContextOp
 from builder.plan import MAIN_CONTEXT, Plan, PlanOptions, plan
-from builder.runstep import RunSteps
 from builder.solve import Solver
 from builder.sources import ImageSources
+from grammar.record import Record, field
 from layerstore import Image, Store
 from layerstore.reference import Reference
 
 if TYPE_CHECKING:
+    from builder.runstep import RunSteps
     from layerstore.registry.client import Client
 
 
@@ -38,13 +37,12 @@ UNDATED_NS = 1_000_000_000 * 1_000_000_000
 same layer, and after 1980, since zip archives know no earlier time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildOptions:
+class BuildOptions(Record):
     """A whole build. `plan` is what decides the image; the rest is how it is made.
 
     `dockerfile` is the text, `name` what messages call it, `path` where it lies, if it is a file: its own ignore file lies
     beside it. `names` are the references that the image gets. `state` is a directory for what dies with the machine
-    (the bridge's addresses). `epoch` is SOURCE_DATE_EPOCH, None to use the times of the layers. `secrets` and `ssh` map ids to values and sockets.
+    (the bridge's addresses). `epoch` is SOURCE_DATE_EPOCH in nanoseconds, None to use the times of the layers. `secrets` and `ssh` map ids to values and sockets.
     """
 
     plan: PlanOptions
@@ -53,16 +51,15 @@ class BuildOptions:
     path: Path | None = None
     names: tuple[Reference, ...] = ()
     state: Path
-    epoch: datetime | None = None
+    epoch: int | None = None
     pull: bool = False
     network: str = "bridge"
     jobs: int = 4
-    secrets: Mapping[str, bytes] = field(default_factory=dict)
-    ssh: Mapping[str, Path] = field(default_factory=dict)
+    secrets: Mapping[str, bytes] = field(default=MappingProxyType({}))
+    ssh: Mapping[str, Path] = field(default=MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class Built(Record):
     """A finished build: the image in the store, and the plan it came from."""
 
     image: Image
@@ -89,36 +86,43 @@ def build(  # noqa: PLR0913 - the things a build is made with
     """
     dockerfile = dockerfile or parse(options)
     with store.lease():
-        sources = ImageSources(store=store, client=client, clock=clock, emit=progress.emit, pull=options.pull)
+        sources = ImageSources(store, client, clock=clock, emit=progress.emit, pull=options.pull)
         planned = plan(dockerfile, options.plan, sources)
         scratch = store.root / "tmp" / f"build-{os.getpid()}-{os.urandom(4).hex()}"
-        steps = RunSteps(
-            store=store,
-            network=BuildNetwork(state=options.state, default=options.network),
-            scratch=scratch,
-            logs=store.root / "logs" / scratch.name.removeprefix("build-"),
-            clock=clock,
-            secrets=options.secrets,
-            ssh=options.ssh,
-            cache_namespace=options.plan.build_args.get("BUILDKIT_CACHE_MOUNT_NS", ""),
-        )
         executor = Executor(
-            store=store,
-            contexts=_contexts(planned.graph, options, clock),
-            steps=steps,
+            store,
+            _contexts(planned.graph, options, clock),
+            steps=partial(_steps, store, options, scratch, clock),
             clock=clock,
             wants_tree=_wants_tree(planned.graph, planned.target),
-            created_ns=UNDATED_NS if options.epoch is None else int(options.epoch.timestamp()) * 1_000_000_000,
+            created_ns=UNDATED_NS if options.epoch is None else options.epoch,
         )
-        solver = Solver(worker=executor, progress=progress, clock=clock, jobs=options.jobs)
+        solver = Solver(executor, progress, clock, jobs=options.jobs)
         with contextlib.ExitStack() as ended:
             ended.callback(_remove, scratch)
-            ended.callback(steps.close)
+            ended.callback(executor.close)
             result = solver.solve(planned.graph, planned.target)
         config = planned.config.document_for(result.layers, result.created, epoch=options.epoch)
         names = [reference.canonical for reference in options.names]
         image = store.images.put(config, layers=result.layers, names=names)
     return Built(image=image, plan=planned)
+
+
+def _steps(store: Store, options: BuildOptions, scratch: Path, clock: Callable[[], float]) -> RunSteps:
+    """Make what executes RUNs; a build that is all cached does without the runner."""
+    from builder.network import BuildNetwork  # noqa: PLC0415
+    from builder.runstep import RunSteps  # noqa: PLC0415
+
+    return RunSteps(
+        store=store,
+        network=BuildNetwork(state=options.state, default=options.network),
+        scratch=scratch,
+        logs=store.root / "logs" / scratch.name.removeprefix("build-"),
+        clock=clock,
+        secrets=options.secrets,
+        ssh=options.ssh,
+        cache_namespace=options.plan.build_args.get("BUILDKIT_CACHE_MOUNT_NS", ""),
+    )
 
 
 def _contexts(graph: Graph, options: BuildOptions, clock: Callable[[], float]) -> dict[str, Callable[[], LocalContext]]:

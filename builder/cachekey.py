@@ -105,7 +105,7 @@ def _copy(op: CopyOp) -> Iterator[Ingredient]:
     yield "workdir", "" if spec.dest.startswith(b"/") else spec.workdir.decode("utf-8", "surrogateescape")
     yield "chown", spec.chown
     yield "chmod", spec.chmod
-    yield "options", f"link={spec.link} parents={spec.parents} unpack={spec.unpack}"
+    yield "options", f"link={spec.link} parents={spec.parents} unpack={spec.unpack},{spec.unpack_remote}"
     for at, pattern in enumerate(spec.exclude):
         yield f"exclude {at}", pattern
 

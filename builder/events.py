@@ -5,17 +5,16 @@ Terminal output, plain output, JSON output and stored build records are consumer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NewType, Protocol
 
 from grammar import Diagnostic
+from grammar.record import Record
 
 VertexId = NewType("VertexId", str)
 """`sha256:<hex>` of what a vertex is, before its inputs are known; stable between builds of one Dockerfile."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+class Planned(Record):
     """A vertex is part of the build. `name` is as BuildKit prints it: `[stage 2/4] RUN make`."""
 
     vertex: VertexId
@@ -23,16 +22,14 @@ class Planned:
     inputs: tuple[VertexId, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(Record):
     """Work on a vertex began at `time` (seconds since the epoch)."""
 
     vertex: VertexId
     time: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
+class Completed(Record):
     """A vertex ended: `cached` (nothing was done), `note` (said in words, may be empty), `error` (failed or canceled)."""
 
     vertex: VertexId
@@ -42,8 +39,7 @@ class Completed:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
+class Log(Record):
     """Output of a step, in pieces as it arrived; `stream` is 1 or 2."""
 
     vertex: VertexId
@@ -52,8 +48,7 @@ class Log:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer:
+class Transfer(Record):
     """Progress of one transfer (a layer pulled, pushed, unpacked); `total` is None where unknown; units are bytes."""
 
     vertex: VertexId
@@ -64,8 +59,7 @@ class Transfer:
     done: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warned:
+class Warned(Record):
     """A warning about the Dockerfile or the build."""
 
     vertex: VertexId | None

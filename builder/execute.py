@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
@@ -24,14 +24,14 @@ from builder.copy import (
     plan_mkdir,
     select,
 )
-from builder.errors import BuildError, LocatedError
+from builder.errors import BuildError, Canceled, LocatedError
 from builder.events import Event
 from builder.filetree import EmptyTree, FileTree
 from builder.graph import Vertex
-from builder.ops import BindMount, CacheMount, ContextOp, CopyOp, ImageOp, MkdirOp, RunOp, ScratchOp
+from builder.ops import BindMount, ContextOp, CopyOp, ImageOp, MkdirOp, RunOp, ScratchOp
 from builder.solve import Result
 from grammar import Diagnostic
-from layerstore import CacheKey, CacheRecord, DiffId, Store, chain_id
+from layerstore import CacheKey, CacheRecord, DiffId, Digest, Store, chain_id
 
 if TYPE_CHECKING:
     from builder.context import LocalContext
@@ -47,24 +47,35 @@ class MadeLayer(NamedTuple):
     note: str
 
 
-@dataclass(slots=True)
 class Executor:
-    """Finds and makes results for one build (a `builder.solve.Worker`).
+    """Finds and makes results for one build (a `builder.solve.Worker`)."""
 
-    `contexts` maps the names of local contexts to their trees, which are read when first needed. `wants_tree` holds the ids
-    of the vertices whose layers somebody will read as files. `created_ns` is the time of directories that a copy makes on
-    its way. `steps` executes RUNs.
-    """
+    def __init__(
+        self,
+        store: Store,
+        contexts: Mapping[str, Callable[[], LocalContext]],
+        *,
+        steps: Callable[[], RunSteps],
+        clock: Callable[[], float],
+        wants_tree: frozenset[str] = frozenset(),
+        created_ns: int = 0,
+    ) -> None:
+        """`contexts` maps the names of local contexts to what reads them, called when one is first needed.
 
-    store: Store
-    contexts: Mapping[str, Callable[[], LocalContext]]
-    steps: RunSteps
-    clock: Callable[[], float]
-    wants_tree: frozenset[str] = frozenset()
-    created_ns: int = 0
-    _trees: dict[str, LocalContext] = field(default_factory=dict)
-    _views: dict[tuple[DiffId, ...], View] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+        `steps` makes what executes RUNs, called for the first that has to run. `wants_tree` holds the ids of the vertices
+        whose layers somebody will read as files. `created_ns` is the time of directories that a copy makes on its way.
+        """
+        self.store = store
+        self.contexts = contexts
+        self.clock = clock
+        self.wants_tree = wants_tree
+        self.created_ns = created_ns
+        self._make_steps = steps
+        self._steps: RunSteps | None = None
+        self._canceled = False
+        self._trees: dict[str, LocalContext] = {}
+        self._views: dict[tuple[DiffId, ...], View] = {}
+        self._lock = threading.Lock()
 
     # -- finding --------------------------------------------------------------------------------------------------
 
@@ -97,11 +108,11 @@ class Executor:
         op = vertex.op
         if isinstance(op, CopyOp):
             parent = "" if op.spec.independent else str(chain_id(inputs[0].layers))
-            sources = str(self._content_of(vertex, inputs))
+            sources = str(self._content_of_copy(op, vertex, inputs))
             listed = ingredients(op, (("parent", parent), ("sources", sources)))
         elif isinstance(op, RunOp):
             read = tuple(
-                (f"input of mount {at}", str(self._mount_content(vertex, inputs, mount)))
+                (f"input of mount {at}", str(self._content_of_mount(vertex, inputs, mount)))
                 for at, mount in enumerate(op.mounts)
                 if isinstance(mount, BindMount)
             )
@@ -110,15 +121,29 @@ class Executor:
             listed = ingredients(op, (("parent", str(chain_id(inputs[0].layers))),))
         return key_of(listed), listed
 
-    def _content_of(self, vertex: Vertex, inputs: Sequence[Result]) -> str:
-        op = vertex.op
-        assert isinstance(op, CopyOp)
-        return self._select(op.spec, vertex, inputs).digest(self.store.files)
+    def _content_of_copy(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result]) -> Digest:
+        if len(inputs) == 1:
+            return select(op.spec, EmptyTree()).digest(self.store.files)
+        return self._content(op.spec, vertex.inputs[1], inputs[1])
 
-    def _mount_content(self, vertex: Vertex, inputs: Sequence[Result], mount: BindMount | CacheMount) -> str:
-        assert mount.input is not None
+    def _content_of_mount(self, vertex: Vertex, inputs: Sequence[Result], mount: BindMount) -> Digest:
         spec = CopySpec(sources=(PathSource(os.fsencode(mount.source)),), dest=b"/")
-        return select(spec, self.tree(vertex.inputs[mount.input], inputs[mount.input])).digest(self.store.files)
+        return self._content(spec, vertex.inputs[mount.input], inputs[mount.input])
+
+    def _content(self, spec: CopySpec, vertex: Vertex, result: Result) -> Digest:
+        """Return the digest of what `spec` selects from `vertex`.
+
+        Layers never change: of those it is enough to know which they are, and no tree is touched when it is remembered.
+        """
+        if isinstance(vertex.op, ContextOp):
+            return select(spec, self.context(vertex.op.name)).digest(self.store.files)
+        listed = ingredients(CopyOp(spec=spec), (("selected from", chain_id(result.layers)),))
+        fingerprint = key_of(listed).encode()
+        known = self.store.files.selection(fingerprint)
+        if known is None:
+            known = select(spec, self.tree(vertex, result)).digest(self.store.files)
+            self.store.files.remember_selection(fingerprint, known)
+        return known
 
     # -- trees ----------------------------------------------------------------------------------------------------
 
@@ -183,51 +208,50 @@ class Executor:
         match op:
             case MkdirOp():
                 dest: FileTree | None = self.view(below) if below else None
-                plan = plan_mkdir(os.fsencode(op.path), op.user, dest, created_ns=self.created_ns)
-                content, listed = self._content_key(op, ())
-                return self._layer(vertex, content, listed, plan, dest)
+                plan = partial(plan_mkdir, os.fsencode(op.path), op.user, dest, created_ns=self.created_ns)
+                return self._layer(vertex, self._content_key(op, ()), plan, dest)
             case CopyOp():
-                selection = self._select(op.spec, vertex, inputs)
                 dest = self._dest(op, inputs)
-                content, listed = self._content_key(op, (("sources", str(selection.digest(self.store.files))),))
-                plan = plan_copy(op.spec, selection, dest, created_ns=self.created_ns)
-                return self._layer(vertex, content, listed, plan, dest)
+                listed = self._content_key(op, (("sources", self._content_of_copy(op, vertex, inputs)),))
+                selection = self._select(op.spec, vertex, inputs)
+                plan = partial(plan_copy, op.spec, selection, dest, created_ns=self.created_ns, spool=self._spool())
+                return self._layer(vertex, listed, plan, dest)
             case RunOp():
-                return MadeLayer(self.steps.run(vertex, op, inputs, self, emit), self._now_ns(), "")
+                return MadeLayer(self._run_steps().run(vertex, op, inputs, self, emit), self._now_ns(), "")
             case ScratchOp() | ContextOp() | ImageOp():
                 raise AssertionError(f"BUG: {vertex.name} is never made")
             case _:
                 assert_never(op)
 
-    def _content_key(
-        self, op: CopyOp | MkdirOp, inputs: tuple[Ingredient, ...]
-    ) -> tuple[CacheKey, tuple[Ingredient, ...]]:
-        """The key of a copy's layer wherever it lands; the facts of its records say where that is."""
-        listed = ingredients(op, (("layer", "independent of what is below"), *inputs))
-        return key_of(listed), listed
+    def _content_key(self, op: CopyOp | MkdirOp, inputs: tuple[Ingredient, ...]) -> tuple[Ingredient, ...]:
+        """What a copy's layer is made of wherever it lands; the facts of its records say where that is."""
+        return ingredients(op, (("layer", "independent of what is below"), *inputs))
 
     def _layer(
-        self,
-        vertex: Vertex,
-        key: CacheKey,
-        listed: tuple[Ingredient, ...],
-        plan: CopyPlan,
-        dest: FileTree | None,
+        self, vertex: Vertex, listed: tuple[Ingredient, ...], plan: Callable[[], CopyPlan], dest: FileTree | None
     ) -> MadeLayer:
         """Write the layer of a copy, or take one that was made on another parent of which the same facts hold."""
         from layerstore import Compression, Forms  # noqa: PLC0415 - a cached build makes no layer
 
+        key = key_of(listed)
         if not vertex.ignore_cache:
             for record in self.store.cache.find(key):
                 if facts_hold(record.facts, dest):
                     note = "layer reused: nothing that it depends on has changed"
                     return MadeLayer(record.layers[0], record.created, note)
+        planned = plan()
         forms = Forms.TREE if vertex.id in self.wants_tree else Forms.BLOB
-        layer = self.store.layers.write(plan.entries(), forms=forms, compression=Compression.ZSTD, level=1)
+        layer = self.store.layers.write(planned.entries(), forms=forms, compression=Compression.ZSTD, level=1)
         created = self._now_ns()
-        record = CacheRecord(key=key, layers=(layer.diff_id,), facts=plan.facts, ingredients=listed, created=created)
-        self.store.cache.put(record)
+        if planned.facts is not None:
+            record = CacheRecord(
+                key=key, layers=(layer.diff_id,), facts=planned.facts, ingredients=listed, created=created
+            )
+            self.store.cache.put(record)
         return MadeLayer(layer.diff_id, created, "")
+
+    def _spool(self) -> str:
+        return str(self.store.root / "tmp")
 
     def materialise(self, vertex: Vertex, result: Result, source: str) -> Path:
         """Return a host directory that holds `source` of a context under its own name, made like a copy, once per content."""
@@ -237,7 +261,8 @@ class Executor:
         resolved = tree.resolve(os.fsencode(source))
         spec = CopySpec(sources=(PathSource(resolved or b"."),), dest=b"/", parents=bool(resolved))
         selection = select(spec, tree)
-        key, listed = self._content_key(CopyOp(spec=spec), (("bind", str(selection.digest(self.store.files))),))
+        listed = self._content_key(CopyOp(spec=spec), (("bind", selection.digest(self.store.files)),))
+        key = key_of(listed)
         with self.store.lock(f"step-{key.hex}"):
             found = self.store.cache.find(key)
             if found:
@@ -250,9 +275,26 @@ class Executor:
                 )
         return self.store.layers.tree(diff_id) / os.fsdecode(resolved)
 
+    def _run_steps(self) -> RunSteps:
+        with self._lock:
+            if self._canceled:
+                raise Canceled("canceled")
+            if self._steps is None:
+                self._steps = self._make_steps()
+            return self._steps
+
     def cancel(self) -> None:
         """Kill the steps that run."""
-        self.steps.cancel()
+        with self._lock:
+            self._canceled = True
+            steps = self._steps
+        if steps is not None:
+            steps.cancel()
+
+    def close(self) -> None:
+        """End what the steps needed; safe to repeat."""
+        if self._steps is not None:
+            self._steps.close()
 
     # -- errors ---------------------------------------------------------------------------------------------------
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from builder.cachekey import definition
 from builder.events import VertexId
 from builder.ops import Op
 from grammar import Span
+from grammar.record import Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vertex:
+class Vertex(Record):
     """One operation with its inputs. Two vertices with one `id` do the same to the same.
 
     `name` is what progress shows, `stage` the name or index of the stage it was written in, `span` its place in the Dockerfile.
@@ -39,11 +38,11 @@ class Vertex:
         return isinstance(other, Vertex) and self.id == other.id
 
 
-@dataclass(slots=True)
 class Graph:
     """The vertices of one build; `add` returns the vertex that is already there for an equal operation."""
 
-    vertices: dict[VertexId, Vertex] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.vertices: dict[VertexId, Vertex] = {}
 
     def add(self, vertex: Vertex) -> Vertex:
         """Take `vertex` in, or return the one of the same id."""

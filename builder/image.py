@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from layerstore.digest import DiffId
 from layerstore.platforms import Platform
@@ -22,22 +21,27 @@ COMMENT = "buildkit.dockerfile.v0"
 Json = dict[str, Any]
 
 
-@dataclass(slots=True)
-class HistoryEntry:
+class HistoryEntry(NamedTuple):
     """One line of history; `layer` tells whether a layer belongs to it."""
 
     created_by: str
     layer: bool
 
 
-@dataclass(slots=True)
 class ImageConfig:
     """A config that instructions edit. `document` is the whole JSON, `base_history` what came with the base."""
 
-    document: Json
-    base_history: list[Json] = field(default_factory=list)
-    base_layers: tuple[DiffId, ...] = ()
-    history: list[HistoryEntry] = field(default_factory=list)
+    def __init__(
+        self,
+        document: Json,
+        base_history: Sequence[Json] = (),
+        base_layers: tuple[DiffId, ...] = (),
+        history: Sequence[HistoryEntry] = (),
+    ) -> None:
+        self.document = document
+        self.base_history = list(base_history)
+        self.base_layers = base_layers
+        self.history = list(history)
 
     @classmethod
     def scratch(cls, platform: Platform) -> ImageConfig:
@@ -68,7 +72,7 @@ class ImageConfig:
     def fork(self) -> ImageConfig:
         """Return a copy for a stage that is based on this one."""
         return ImageConfig(
-            copy.deepcopy(self.document), list(self.base_history), self.base_layers, list(self.history)
+            copy.deepcopy(self.document), self.base_history, self.base_layers, self.history
         )
 
     @property
@@ -109,10 +113,10 @@ class ImageConfig:
         """Append a history entry."""
         self.history.append(HistoryEntry(created_by, layer))
 
-    def document_for(self, layers: Sequence[DiffId], made: Sequence[int], *, epoch: datetime | None) -> bytes:
+    def document_for(self, layers: Sequence[DiffId], made: Sequence[int], *, epoch: int | None) -> bytes:
         """Return the finished config as canonical JSON; `layers` are all of the image's, lowest first.
 
-        `made` is when each layer was made, in nanoseconds; `epoch` takes the place of all times (SOURCE_DATE_EPOCH).
+        `made` is when each layer was made, in nanoseconds; `epoch` takes the place of all times (SOURCE_DATE_EPOCH, nanoseconds).
         A layer found in the cache keeps its time, so a build that is all cached makes the same image again.
         """
         history = [*self.base_history, *self._new_history(made[len(self.base_layers) :], epoch)]
@@ -129,9 +133,9 @@ class ImageConfig:
             "utf-8", "surrogateescape"
         )
 
-    def _new_history(self, made: Sequence[int], epoch: datetime | None) -> list[Json]:
+    def _new_history(self, made: Sequence[int], epoch: int | None) -> list[Json]:
         """The entries above the base's: those without a layer take the time of the layer before, or of the first one."""
-        times = iter([timestamp(epoch or datetime.fromtimestamp(moment / 1e9, tz=UTC)) for moment in made])
+        times = iter([timestamp(moment if epoch is None else epoch) for moment in made])
         stamps = [next(times, None) if entry.layer else None for entry in self.history]
         below = [line["created"] for line in self.base_history if line.get("created")]
         current = next((stamp for stamp in stamps if stamp), below[-1] if below else None)
@@ -149,12 +153,11 @@ class ImageConfig:
         return lines
 
 
-def timestamp(moment: datetime) -> str:
-    """Return `moment` as RFC 3339 in UTC, with the fraction only where there is one."""
-    moment = moment.astimezone(UTC)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    fraction = f".{moment.microsecond:06d}".rstrip("0").rstrip(".")
-    return text + fraction + "Z"
+def timestamp(moment: int) -> str:
+    """Return nanoseconds since the epoch as RFC 3339 in UTC, the fraction only where there is one."""
+    seconds, nanoseconds = divmod(moment, 1_000_000_000)
+    fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
 
 
 def go_quote(text: str) -> str:

@@ -6,15 +6,14 @@ invalidate nothing. Every value here is part of a cache key (`builder/cachekey.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.copy import CopySpec
+from grammar.record import Record, field
 from layerstore.digest import DiffId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageOp:
+class ImageOp(Record):
     """The layers of an image that is in the store; `reference` is for people."""
 
     reference: str
@@ -22,29 +21,25 @@ class ImageOp:
     platform: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScratchOp:
+class ScratchOp(Record):
     """Nothing: the empty root file system."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextOp:
+class ContextOp(Record):
     """A local directory by the name it has in this build; it yields a file tree, not layers."""
 
     name: str
     root: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteFile:
+class RemoteFile(Record):
     """A file to fetch by HTTP(S), with the digest it must have, if one was given."""
 
     url: str
     checksum: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyOp:
+class CopyOp(Record):
     """COPY or ADD: `spec` says what goes where, `remotes` are downloaded and copied beside the sources of `spec`.
 
     Its inputs are the tree that the path sources are in and, unless `spec.independent`, the parent before it.
@@ -54,16 +49,14 @@ class CopyOp:
     remotes: tuple[RemoteFile, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MkdirOp:
+class MkdirOp(Record):
     """WORKDIR: a directory with its parents, owned by `user` (an USER value, resolved in the parent) where made."""
 
     path: str
     user: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BindMount:
+class BindMount(Record):
     """`source` below the root of input `input` (an index into the vertex's inputs), bound at `target`."""
 
     target: str
@@ -72,8 +65,7 @@ class BindMount:
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheMount:
+class CacheMount(Record):
     """A directory that outlives the build; only its target and `read_only` count for the key.
 
     A fresh one is a copy of `source` in input `input`, or empty with `mode`, `uid` and `gid` if that is None.
@@ -90,16 +82,14 @@ class CacheMount:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TmpfsMount:
+class TmpfsMount(Record):
     """An empty file system in memory; `size` in bytes, 0 is the kernel's default."""
 
     target: str
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretMount:
+class SecretMount(Record):
     """A secret as a file (`target`), a variable (`env`) or both. The value never counts for a key."""
 
     id: str
@@ -111,8 +101,7 @@ class SecretMount:
     gid: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SshMount:
+class SshMount(Record):
     """The socket of a key agent of the caller's."""
 
     id: str
@@ -126,8 +115,7 @@ class SshMount:
 OpMount = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOp:
+class RunOp(Record):
     """RUN. Its first input is the parent; bind and cache mounts name further ones.
 
     `env` is what the process gets, `NAME=value` in order. `proxies` are given to the process too but never count.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, assert_never
 
 import grammar
@@ -22,6 +22,7 @@ from builder.mounts import MountPlanner
 from builder.ops import ContextOp, CopyOp, ImageOp, MkdirOp, Op, RunOp, ScratchOp
 from builder.ports import InvalidPort, expand_ports
 from grammar import Diagnostic, Span, Word
+from grammar.record import Record, field
 from layerstore.errors import StoreError
 from layerstore.platforms import InvalidPlatform, Platform
 from layerstore.reference import InvalidReference, Reference
@@ -33,15 +34,13 @@ PIPES = "/dev/pipes/"
 MAIN_CONTEXT = "context"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalDirectory:
+class LocalDirectory(Record):
     """A named context that is a directory of the host."""
 
     path: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageContext:
+class ImageContext(Record):
     """A named context that stands for an image (`docker-image://`)."""
 
     reference: str
@@ -50,8 +49,7 @@ class ImageContext:
 NamedContext = LocalDirectory | ImageContext
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
+class Base(Record):
     """An image to build on: its name for people, its config as JSON and its layers, lowest first."""
 
     reference: str
@@ -66,8 +64,7 @@ class Resolver(Protocol):
         """Return the image, from the store or a registry; StoreError or BuildError if it cannot be had."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions:
+class PlanOptions(Record):
     """What a build is asked for besides the Dockerfile.
 
     `context` is the main context's directory, None if there is none. `no_cache` holds the names of the stages that are built
@@ -78,9 +75,9 @@ class PlanOptions:
     build_platform: Platform
     context: Path | None = None
     target: str | None = None
-    build_args: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    contexts: Mapping[str, NamedContext] = field(default_factory=dict)
+    build_args: Mapping[str, str] = field(default=MappingProxyType({}))
+    labels: Mapping[str, str] = field(default=MappingProxyType({}))
+    contexts: Mapping[str, NamedContext] = field(default=MappingProxyType({}))
     no_cache_all: bool = False
     no_cache: frozenset[str] = frozenset()
     extra_hosts: tuple[tuple[str, str], ...] = ()
@@ -90,8 +87,7 @@ class PlanOptions:
     allow: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Record):
     """What is to be done for a target: `target` is the vertex whose layers, with `config`, are the image."""
 
     graph: Graph
@@ -107,23 +103,34 @@ def plan(dockerfile: grammar.Dockerfile, options: PlanOptions, resolver: Resolve
     return Planner(dockerfile, options, resolver).plan()
 
 
-@dataclass(slots=True)
 class StageState:
-    """A stage while it is planned: the state that instructions change."""
+    """A stage while it is planned: the state that instructions change.
 
-    written: grammar.Stage
-    name: str
-    config: ImageConfig
-    tip: Vertex
-    platform: Platform
-    env: dict[str, str]
-    args: list[tuple[str, str | None]]
-    label: str
-    total: int = 0
-    index: int = 0
-    cmd_is_set: bool = False
-    ignore_cache: bool = False
-    trigger: bool = False
+    `env` is what variables are replaced from, `args` the ARGs so far with their values. `label` and `index` of `total` are
+    the stage's part of its steps' names; `trigger` is set while ONBUILD triggers of the base are planned.
+    """
+
+    def __init__(self, config: ImageConfig, tip: Vertex, platform: Platform) -> None:
+        self.config = config
+        self.tip = tip
+        self.platform = platform
+        self.env: dict[str, str] = {}
+        self.args: list[tuple[str, str | None]] = []
+        self.written: grammar.Stage
+        self.name = ""
+        self.label = ""
+        self.total = 0
+        self.index = 0
+        self.cmd_is_set = False
+        self.ignore_cache = False
+        self.trigger = False
+
+    def fork(self) -> StageState:
+        """Return what a stage that is based on this one starts with."""
+        stage = StageState(self.config.fork(), self.tip, self.platform)
+        stage.env = dict(self.env)
+        stage.args = list(self.args)
+        return stage
 
     @property
     def shell(self) -> tuple[str, ...]:
@@ -308,18 +315,7 @@ class Planner:
         context = self.named_context(written.name) if written.name else None
         base = self._stage_index(name, before=index, fold=False) if context is None else None
         if base is not None:
-            parent = self._plan_stage(base)
-            stage = replace(
-                parent,
-                config=parent.config.fork(),
-                env=dict(parent.env),
-                args=list(parent.args),
-                total=0,
-                index=0,
-                cmd_is_set=False,
-                trigger=False,
-            )
-            # Triggers of a parent stage run here, once (`_triggers` takes them out).
+            stage = self._plan_stage(base).fork()
             if from_.platform is not None:
                 stage.platform = platform
         else:
@@ -354,23 +350,15 @@ class Planner:
         return stage
 
     def _fresh(self, config: ImageConfig, tip: Vertex, platform: Platform) -> StageState:
-        env = dict(pair.partition("=")[::2] for pair in config.config.get("Env") or ())
-        return StageState(
-            written=self.dockerfile.stages[0],
-            name="",
-            config=config,
-            tip=tip,
-            platform=platform,
-            env=env,
-            args=[],
-            label="",
-        )
+        stage = StageState(config, tip, platform)
+        stage.env = dict(pair.partition("=")[::2] for pair in config.config.get("Env") or ())
+        return stage
 
     def _name_source(self, stage: StageState) -> None:
         """Give the vertex of a base image its place in the stage: `[stage 1/4] FROM …`."""
         if isinstance(stage.tip.op, ImageOp) and stage.index == 0 and stage.total and not stage.tip.name.startswith("["):
             name = self._prefix(stage) + "FROM " + stage.tip.name
-            named = replace(stage.tip, name=name, stage=stage.name, span=stage.written.from_.span)
+            named: Vertex = stage.tip.replace(name=name, stage=stage.name, span=stage.written.from_.span)
             self.graph.vertices[named.id] = named
             stage.tip = named
 
@@ -487,8 +475,9 @@ class Planner:
         """Make `op` the stage's new tip."""
         words: tuple[Span, ...] = ()
         if isinstance(instruction, grammar.Copy | grammar.Add):
-            sources = (*instruction.sources, *instruction.heredocs)
-            words = (*(one.span for one in sources), instruction.destination.span)
+            paths = (word.span for word in instruction.sources)
+            heredocs = (heredoc.span for heredoc in instruction.heredocs)
+            words = (*paths, *heredocs, instruction.destination.span)
         stage.tip = self._vertex(
             op,
             inputs,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 from builder.errors import BuildError, Canceled
 from builder.events import Completed, Event, Planned, Progress, Started, VertexId
 from builder.graph import Graph, Vertex
+from grammar.record import Record
 from layerstore.digest import DiffId
 
 
@@ -34,8 +34,7 @@ class VertexState(Enum):
 _FINAL = frozenset({VertexState.CACHED, VertexState.DONE, VertexState.FAILED, VertexState.CANCELED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(Record):
     """What a vertex yields: the whole chain of layers, lowest first. A context yields none: it is read as a tree.
 
     `created` is when each layer was made (nanoseconds since the epoch, 0 for those of a base image). `cached` says that
@@ -61,23 +60,24 @@ class Worker(Protocol):
         """End what is being made: every running `make` returns soon, with an error."""
 
 
-@dataclass(slots=True)
 class Solver:
     """Solves one graph. `state` is the truth; the queue and the counters are views of it kept by `_set`."""
 
-    worker: Worker
-    progress: Progress
-    clock: Callable[[], float]
-    jobs: int = 4
-    state: dict[VertexId, VertexState] = field(default_factory=dict)
-    results: dict[VertexId, Result] = field(default_factory=dict)
-    _ready: deque[Vertex] = field(default_factory=deque)
-    _waits: dict[VertexId, int] = field(default_factory=dict)
-    _users: dict[VertexId, list[Vertex]] = field(default_factory=dict)
-    _running: int = 0
-    _failure: BaseException | None = None
-    _changed: threading.Condition = field(default_factory=threading.Condition)
-    _emitting: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, worker: Worker, progress: Progress, clock: Callable[[], float], *, jobs: int = 4) -> None:
+        """`jobs` is how many vertices are made at once; `clock` gives seconds since the epoch."""
+        self.worker = worker
+        self.progress = progress
+        self.clock = clock
+        self.jobs = jobs
+        self.state: dict[VertexId, VertexState] = {}
+        self.results: dict[VertexId, Result] = {}
+        self._ready: deque[Vertex] = deque()
+        self._waits: dict[VertexId, int] = {}
+        self._users: dict[VertexId, list[Vertex]] = {}
+        self._running = 0
+        self._failure: BaseException | None = None
+        self._changed = threading.Condition()
+        self._emitting = threading.Lock()
 
     def solve(self, graph: Graph, target: Vertex) -> Result:
         """Return the result of `target`; the first failure ends the build and is raised. KeyboardInterrupt cancels it."""

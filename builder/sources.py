@@ -6,15 +6,14 @@ It knows images and registries; which images a build needs is the plan's busines
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder.events import Completed, Event, Planned, Started, Transfer, VertexId
 from builder.ops import ImageOp
 from builder.plan import Base
 from layerstore import Image, Store
-from layerstore.oci import config_platform, parse_config
 from layerstore.platforms import Platform
 from layerstore.reference import Reference
 
@@ -22,25 +21,34 @@ if TYPE_CHECKING:
     from layerstore.registry.client import Client
 
 
-@dataclass(slots=True)
 class ImageSources:
-    """Finds base images. `pull` asks the registry even for what is in the store; `client` makes a registry client."""
+    """Finds base images."""
 
-    store: Store
-    client: Callable[[], Client]
-    clock: Callable[[], float]
-    emit: Callable[[Event], None]
-    pull: bool = False
+    def __init__(
+        self,
+        store: Store,
+        client: Callable[[], Client],
+        *,
+        clock: Callable[[], float],
+        emit: Callable[[Event], None],
+        pull: bool = False,
+    ) -> None:
+        """`pull` asks the registry even for what is in the store; `client` makes a registry client; `emit` takes events."""
+        self.store = store
+        self.client = client
+        self.clock = clock
+        self.emit = emit
+        self.pull = pull
 
     def image(self, reference: Reference, platform: Platform) -> Base:
         """Return the image as something to build on; StoreError if neither store nor registry has it."""
         image = None if self.pull else self.store.images.get(reference.canonical)
         if image is not None:
-            config = parse_config(image.config)
-            if config_platform(config) == platform:
+            config = json.loads(image.config)  # it was checked when it came into the store
+            if Platform.of(config["os"], config["architecture"], config.get("variant", "")) == platform:
                 return self._base(reference, platform, image, config)
         image = self._pull(reference, platform)
-        return self._base(reference, platform, image, parse_config(image.config))
+        return self._base(reference, platform, image, json.loads(image.config))
 
     def _base(self, reference: Reference, platform: Platform, image: Image, config: dict[str, Any]) -> Base:
         op = ImageOp(reference=reference.canonical, layers=image.layers, platform=str(platform))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +23,15 @@ from builder.cli.inputs import (
     parse_ssh,
     read_inputs,
 )
+from builder.cli.state import state_directory
 from builder.errors import ExportError, UsageError
-from builder.outputs import Output, parse_output
 from builder.plan import PlanOptions
 from builder.progress import MODES, create
 from layerstore.platforms import Platform
 from layerstore.reference import Reference
 
 if TYPE_CHECKING:
+    from builder.outputs import Output
     from layerstore import Store
     from layerstore.registry.client import Client
 
@@ -139,8 +138,8 @@ def _options(
     )
 
 
-def _epoch(settings: Settings, build_args: dict[str, str]) -> datetime | None:
-    """SOURCE_DATE_EPOCH: a build argument, else the environment's, which becomes one as with buildx."""
+def _epoch(settings: Settings, build_args: dict[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH in nanoseconds: a build argument, else the environment's, which becomes one as with buildx."""
     if "SOURCE_DATE_EPOCH" not in build_args and settings.source_date_epoch is not None:
         build_args["SOURCE_DATE_EPOCH"] = str(settings.source_date_epoch)
     text = build_args.get("SOURCE_DATE_EPOCH", "")
@@ -148,7 +147,7 @@ def _epoch(settings: Settings, build_args: dict[str, str]) -> datetime | None:
         return None
     if not (text.isascii() and text.isdigit()):
         raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a whole number of seconds", hint="give seconds since 1970")
-    return datetime.fromtimestamp(int(text), tz=UTC)
+    return int(text) * 1_000_000_000
 
 
 def _tag(text: str) -> Reference:
@@ -176,6 +175,10 @@ def _ulimits(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _outputs(settings: Settings, given: dict[str, Any]) -> list[Output]:
+    if not given["outputs"] and not given["push"]:
+        return []
+    from builder.outputs import Output, parse_output  # noqa: PLC0415 - most builds only keep their image
+
     outputs = [parse_output(text, cwd=settings.cwd) for text in given["outputs"]]
     if given["push"]:
         outputs.append(Output(type="registry", push=True))
@@ -192,6 +195,8 @@ def _workspace(store: Store) -> Iterator[Path]:
         yield path
     finally:
         if path.exists():
+            import shutil  # noqa: PLC0415 - only for contexts on stdin
+
             shutil.rmtree(path)
 
 
@@ -199,14 +204,6 @@ def _client(settings: Settings) -> Client:
     from builder.cli.registry import client  # noqa: PLC0415 - only builds that speak to a registry pay for it
 
     return client(settings)
-
-
-def state_directory(settings: Settings) -> Path:
-    """Return the directory for state that dies with the machine: /run/pybuild for root."""
-    if os.geteuid() == 0:
-        return Path("/run/pybuild")
-    runtime = settings.environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime) / "pybuild" if runtime else settings.root / "run"
 
 
 def _write(settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions) -> dict[str, Any]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.cli.context import Settings
 from builder.errors import SourceError, UsageError
 from builder.plan import ImageContext, LocalDirectory, NamedContext
+from grammar.record import Record
 
 if TYPE_CHECKING:
     from layerstore import Store
@@ -22,8 +21,7 @@ _REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
 _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class Inputs(Record):
     """What is built: `context` is a directory or None, `dockerfile` the text, `path` where it lies if it is a file."""
 
     context: Path | None
@@ -143,7 +141,7 @@ def parse_secrets(texts: Iterable[str], settings: Settings) -> dict[str, bytes]:
     """Return `--secret id=ID[,src=FILE|,env=NAME][,type=file|env]` options: ids and values."""
     secrets: dict[str, bytes] = {}
     for text in texts:
-        fields = dict(field.partition("=")[::2] for field in next(csv.reader([text])))
+        fields = dict(field.partition("=")[::2] for field in _csv(text))
         unknown = sorted(set(fields) - {"id", "src", "source", "env", "type"})
         if unknown:
             raise UsageError(f"--secret: unknown key {unknown[0]!r}", hint="its keys are id, src, env and type")
@@ -160,6 +158,12 @@ def parse_secrets(texts: Iterable[str], settings: Settings) -> dict[str, bytes]:
             variable = identity
         secrets[identity] = _secret(settings, identity, source, variable)
     return secrets
+
+
+def _csv(text: str) -> list[str]:
+    import csv  # noqa: PLC0415 - most builds have no secrets
+
+    return next(csv.reader([text]))
 
 
 def _secret(settings: Settings, identity: str, source: str | None, variable: str | None) -> bytes:
