@@ -9,9 +9,9 @@ import os
 import posixpath
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from builder.errors import BuildError, UsageError
 from builder.runoptions import BindVolume, NamedVolume, RunOptions, TmpfsVolume, Volume
@@ -51,8 +51,7 @@ UPPER, WORK = "upper", "work"
 Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A container that can be made: its record, what its supervisor needs, and the volumes in `bundle`'s order."""
 
     config: Config
@@ -61,8 +60,7 @@ class Prepared:
     cwd: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """Where a container is to be: id and directory, the store's volumes, the bridge's state, the host's name."""
 
     id: str
@@ -312,7 +310,7 @@ def _volumes(own: Json, options: RunOptions) -> tuple[Volume, ...]:
         target = posixpath.normpath("/" + str(text).lstrip("/"))
         wanted.setdefault(target, NamedVolume(name="", target=target, anonymous=True))
     return tuple(
-        replace(volume, name=new_name()) if isinstance(volume, NamedVolume) and volume.anonymous else volume
+        volume._replace(name=new_name()) if isinstance(volume, NamedVolume) and volume.anonymous else volume
         for volume in wanted.values()
     )
 

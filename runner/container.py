@@ -22,10 +22,9 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from runner.errors import RunnerError
 from runner.names import random_names
@@ -63,8 +62,7 @@ class Status(StrEnum):
     EXITED = "exited"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(NamedTuple):
     """What a container is for as long as it exists.
 
     `id` is 64 hex digits. `created` is in seconds since the epoch. `image` is the reference as asked for, `image_id`
@@ -97,8 +95,7 @@ class Config:
         return self.id[:12]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(NamedTuple):
     """What a container is now.
 
     `pid` is of its first process and `birth` that process's start time in clock ticks since boot, so that a pid used
@@ -120,20 +117,22 @@ class State:
     error: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
 class Container:
     """One container; `lock` is its lock's descriptor while this process is its supervisor."""
-
-    path: Path
-    config: Config
-    lock: int | None = None
-    clock: Callable[[], float] = time.time
-    _state: State = field(default_factory=State)
 
     CONFIG: ClassVar[str] = "config.json"
     STATE: ClassVar[str] = "state.json"
     LOCK: ClassVar[str] = "lock"
     LOG: ClassVar[str] = "log.json"
+
+    def __init__(
+        self, path: Path, config: Config, *, lock: int | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.path = path
+        self.config = config
+        self.lock = lock
+        self.clock = clock
+        self._state = State()
 
     @property
     def id(self) -> str:
@@ -161,8 +160,8 @@ class Container:
 
     def exited(self, exit_code: int, *, oom_killed: bool = False, error: str = "") -> None:
         """Record that it has ended with `exit_code` (128 + n for signal n); for the supervisor."""
-        ended = replace(self._state, status=Status.EXITED, claimed=False, pid=0, birth=0, finished=self.clock())
-        self._enter(replace(ended, exit_code=exit_code, oom_killed=oom_killed, error=error, address="", ports=()))
+        ended = self._state._replace(status=Status.EXITED, claimed=False, pid=0, birth=0, finished=self.clock())
+        self._enter(ended._replace(exit_code=exit_code, oom_killed=oom_killed, error=error, address="", ports=()))
 
     def failed(self, exit_code: int, error: str) -> None:
         """Record that it could not be started; for the supervisor."""
@@ -282,8 +281,8 @@ class Containers:
             path.mkdir(mode=0o711)
             lock = os.open(path / Container.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            config = replace(config, name=name)
-            container = Container(path=path, config=config, lock=lock, clock=self._clock)
+            config = config._replace(name=name)
+            container = Container(path, config, lock=lock, clock=self._clock)
             _write_json(path / Container.STATE, State(claimed=True))
             _write_json(path / Container.CONFIG, config)
         return container
@@ -293,7 +292,7 @@ class Containers:
         config = _read_config(path)
         if config is None:
             raise ContainerNotFoundError(f"no such container: {path.name}")
-        return Container(path=path, config=config, lock=lock, clock=self._clock)
+        return Container(path, config, lock=lock, clock=self._clock)
 
     def all(self) -> list[Container]:
         """Return all of them, newest first, after recovering those whose supervisors were killed."""
@@ -412,7 +411,7 @@ class Containers:
             if config is None:
                 litter.append(path)
             else:
-                yield Container(path=path, config=config, clock=self._clock)
+                yield Container(path, config, clock=self._clock)
         if litter:
             self._remove_litter(litter)
 
@@ -421,7 +420,7 @@ class Containers:
             for path in paths:
                 if _read_config(path) is not None:
                     continue
-                with Container(path=path, config=Config(id=path.name))._try_lock() as taken:  # noqa: SLF001
+                with Container(path, Config(id=path.name))._try_lock() as taken:  # noqa: SLF001
                     if taken:
                         remove_tree(path)
 
@@ -509,7 +508,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _write_json(path: Path, value: Config | State) -> None:
     """Replace the file by one rename, so that a reader sees the old or the new."""
-    document = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+    document = value._asdict()
     temporary = f"{path}.tmp"
     with open(temporary, "w", encoding="ascii") as file:
         file.write(json.dumps(document))

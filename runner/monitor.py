@@ -14,11 +14,12 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, assert_never
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, assert_never
 
 from runner.cgroups import Cgroup, Limits
 from runner.container import Container, Containers
@@ -36,8 +37,7 @@ HOSTS, RESOLV_CONF, HOSTNAME = "hosts", "resolv.conf", "hostname"
 """The files of a container's directory that are mounted over those in /etc."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BridgeNetwork:
+class BridgeNetwork(NamedTuple):
     """A place on a bridge: `state` is where its addresses are recorded, `ports` lead to the container."""
 
     state: Path
@@ -47,8 +47,7 @@ class BridgeNetwork:
 Network = NoNetwork | HostNetwork | BridgeNetwork
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
+class Bundle(NamedTuple):
     """Everything a supervisor needs to start a container.
 
     `spec` leaves the network and the control groups to the supervisor; its mounts take /etc/hosts, /etc/resolv.conf and
@@ -150,7 +149,7 @@ class Supervisor:
 
         bundle, container = self._bundle, self._container
         # First of all: it is forked from this process while that has one thread and few descriptors.
-        launcher = Launcher.start(in_process=True)
+        launcher = Launcher.start(in_process=threading.active_count() == 1)
         stack.callback(launcher.close)
         spec = bundle.spec
         if bundle.limits is not None:

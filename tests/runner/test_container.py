@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,8 @@ def containers(tmp_path: Path) -> Containers:
 
 
 def config(name: str = "", **changes: object) -> Config:
-    return replace(Config(id=new_id(), name=name, image="box", labels=(("a", "b"),)), **changes)  # type: ignore[arg-type]
+    made = Config(id=new_id(), name=name, image="box", labels=(("a", "b"),))
+    return made._replace(**changes)  # type: ignore[arg-type]
 
 
 def test_life_of_a_container(containers: Containers) -> None:
@@ -195,7 +195,7 @@ def test_signal_reaches_the_right_process_only(containers: Containers) -> None:
     mine.started(victim.pid)
     other = containers.find("one")
     state = other.state()
-    mine._state = replace(state, birth=state.birth - 1)
+    mine._state = state._replace(birth=state.birth - 1)
     mine._enter(mine._state)
 
     assert not other.signal(signal.SIGKILL)
