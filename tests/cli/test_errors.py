@@ -10,6 +10,7 @@ import pkgutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -187,3 +188,33 @@ def test_a_store_that_cannot_be_made(pybuild: Pybuild) -> None:
 
     assert done.err.startswith("error: ")
     assert "Traceback" not in done.err
+
+
+def wait_until_it_reads(pid: int) -> None:
+    """Return once the process sleeps in a read of a pipe, as the kernel shows it."""
+    deadline = time.monotonic() + 20
+    while "pipe_read" not in Path(f"/proc/{pid}/wchan").read_text():
+        assert time.monotonic() < deadline, "it never came to read its input"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("signum", "status", "text"),
+    [(signal.SIGINT, 130, "canceled\n"), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")],
+)
+def test_signals_end_a_command_in_order(pybuild: Pybuild, signum: signal.Signals, status: int, text: str) -> None:
+    """A command that waits for its input ends at once, with the shell's status and without a traceback."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "builder", "parse", "-"],
+        env=pybuild.base(),
+        cwd=pybuild.cwd,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_until_it_reads(process.pid)
+        process.send_signal(signum)
+        _, err = process.communicate(timeout=20)
+
+    assert (status, text) == (process.returncode, err)
