@@ -1,7 +1,8 @@
-"""Registries to speak to: the distribution's real one, with and without passwords, and one that misbehaves on demand."""
+"""Registries to speak to: the distribution's, with and without passwords, and one that misbehaves on demand."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -113,7 +114,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """What a `FakeRegistry` sends: `cut` ends the connection after so many bytes of `body`; `length` may lie about it."""
+    """What a `FakeRegistry` sends; `cut` ends the connection after so many bytes of `body`, `length` may lie of it."""
 
     status: int = 200
     body: bytes = b""
@@ -155,7 +156,8 @@ class FakeRegistry:
                 self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(answer.body[: answer.cut])
+                    with contextlib.suppress(ConnectionError):  # the client may have had enough
+                        self.wfile.write(answer.body[: answer.cut])
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""

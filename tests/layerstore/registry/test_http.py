@@ -284,15 +284,16 @@ def test_tokens_are_not_used_up_to_their_last_second(fake: FakeRegistry) -> None
     from layerstore.registry.tokens import Tokens
 
     server = TokenServer(fake)
-    now = 1000.0
+    times = [1000.0]
     http = Http(QUICK)
-    tokens = Tokens(http, lambda _: None, clock=lambda: now)
+    tokens = Tokens(http, lambda _: None, clock=lambda: times[-1])
     place = endpoint(fake)
     tokens.challenged(place, f'Bearer realm="http://{fake.host}/token",service="reg"')
 
-    headers = []
-    for now in (1000.0, 1285.0, 1295.0):
-        headers.append(tokens.header(place, ("repository:app:pull",)))
+    headers = [tokens.header(place, ("repository:app:pull",))]
+    for moment in (1285.0, 1295.0):
+        times.append(moment)
+        headers += [tokens.header(place, ("repository:app:pull",))]
     http.close()
 
     assert ["Bearer token-1", "Bearer token-1", "Bearer token-2"] == headers
