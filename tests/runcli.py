@@ -103,24 +103,35 @@ def _entries() -> Iterator[Entry]:
         yield Entry(path, Kind.FILE, 0o644, size=len(data), source=Inline(data))
 
 
-def host_state() -> dict[str, list[str]]:
-    """What containers may not leave behind: mounts, links, control groups of ours, processes of ours."""
+def host_state(root: Path) -> dict[str, list[str]]:
+    """What containers of the store at `root` may not leave behind; others may use the machine meanwhile."""
     links = sorted(name for name in os.listdir("/sys/class/net") if name.startswith("pb"))
-    groups = sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/pybuild/*") if path.is_dir())
-    mounts = sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return {"links": links, "groups": groups, "mounts": mounts, "processes": _processes()}
+    groups = sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/pybuild/*") if _is_empty(path))
+    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(root) in line]
+    return {"links": links, "groups": groups, "mounts": mounts, "processes": _processes(root)}
 
 
-def _processes() -> list[str]:
+def _is_empty(group: Path) -> bool:
+    """Whether a control group is one that nobody is in: left behind, or just about to be joined or removed."""
+    try:
+        return not (group / "cgroup.procs").read_text()
+    except OSError:
+        return False
+
+
+def _processes(root: Path) -> list[str]:
+    """Processes of pybuild that were called for the store at `root`, or have a file of it open."""
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                name = Path(f"/proc/{entry}/comm").read_text().strip()
-            except OSError:
-                continue
-            if name.startswith("pybuild"):
-                found.append(name)
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        process = Path("/proc", entry)
+        try:
+            name = (process / "comm").read_text().strip()
+            files = [os.readlink(file) for file in (process / "fd").iterdir()]
+            called = str(root).encode() in (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if entry != str(os.getpid()) and (called or any(file.startswith(f"{root}/") for file in files)):
+            found.append(name)
     return sorted(found)
 
 
@@ -133,11 +144,11 @@ def wait_for(condition: Any, seconds: float = 10.0) -> Any:
     return result
 
 
-def read_until(fd: int, wanted: bytes, seconds: float = 10.0) -> bytes:
-    """Read from a descriptor until `wanted` was seen; all that was read. AssertionError if it does not come."""
+def read_until(fd: int, wanted: bytes, seconds: float = 10.0, *, before: bytes = b"") -> bytes:
+    """Read until `wanted` was seen, its beginning maybe in `before`; all that was read. AssertionError if it is not."""
     data = b""
     deadline = time.monotonic() + seconds
-    while wanted not in data:
+    while wanted not in before + data:
         left = deadline - time.monotonic()
         assert left > 0, data
         assert select.select([fd], [], [], left)[0], data

@@ -25,15 +25,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Cli:
 @pytest.fixture
 def cli(shared: Cli) -> Iterator[Cli]:
     """The store, and after the test the proof that the machine is as it was."""
-    before = host_state()
+    before = host_state(shared.root)
     yield shared
     for name in os.listdir(shared.root / "containers") if (shared.root / "containers").exists() else ():
         if len(name) == 64:
             shared("rm", "-f", "-v", name)
     deadline = time.monotonic() + 10
-    while host_state() != before and time.monotonic() < deadline:
+    while host_state(shared.root) != before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert before == host_state()
+    assert before == host_state(shared.root)
 
 
 # -- exit status --------------------------------------------------------------------------------------------------

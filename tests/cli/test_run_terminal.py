@@ -33,6 +33,7 @@ class Terminal:
         self.master, self.slave = pty.openpty()
         termios.tcsetwinsize(self.slave, (rows, columns))
         self.before = self.modes()
+        self.unread = b""
 
         def take_terminal() -> None:
             os.setsid()
@@ -52,7 +53,11 @@ class Terminal:
         os.write(self.master, keys)
 
     def read_until(self, wanted: bytes) -> bytes:
-        return read_until(self.master, wanted)
+        """What comes up to `wanted`; what came with it is kept for the next time."""
+        if wanted not in self.unread:
+            self.unread += read_until(self.master, wanted, before=self.unread)
+        data, found, self.unread = self.unread.partition(wanted)
+        return data + found
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -63,7 +68,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(cli: Cli) -> Iterator[Any]:
-    before = host_state()
+    before = host_state(cli.root)
     made: list[Terminal] = []
 
     def start(*words: str, **size: int) -> Terminal:
@@ -75,9 +80,9 @@ def terminal(cli: Cli) -> Iterator[Any]:
         one.close()
     cli("ps")
     deadline = time.monotonic() + 10
-    while host_state() != before and time.monotonic() < deadline:
+    while host_state(cli.root) != before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert before == host_state()
+    assert before == host_state(cli.root)
 
 
 def test_size(terminal: Any) -> None:
