@@ -1,0 +1,1 @@
+"""Builds images from Dockerfiles: plans, solves, executes, exports. Joins grammar, layerstore and runner."""

@@ -1,4 +1,5 @@
-"""One build from start to end: Dockerfile, plan, solve, image, outputs. What a Python program calls, and what the command does.
+"""One build from start to end: Dockerfile, plan, solve, image, outputs. What a Python program calls, and what the
+command does.
 
 It is told everything: paths, clock, registries, secrets. Nothing here reads the environment.
 """
@@ -33,16 +34,17 @@ if TYPE_CHECKING:
 
 
 UNDATED_NS = 1_000_000_000 * 1_000_000_000
-"""The time of what has none of its own, a directory made for a COPY or a heredoc: fixed, so that the same content makes the
-same layer, and after 1980, since zip archives know no earlier time."""
+"""The time of what has none of its own, a directory made for a COPY or a heredoc: fixed, so that the same content makes
+the same layer, and after 1980, since zip archives know no earlier time."""
 
 
 class BuildOptions(Record):
     """A whole build. `plan` is what decides the image; the rest is how it is made.
 
-    `dockerfile` is the text, `name` what messages call it, `path` where it lies, if it is a file: its own ignore file lies
-    beside it. `names` are the references that the image gets. `state` is a directory for what dies with the machine
-    (the bridge's addresses). `epoch` is SOURCE_DATE_EPOCH in nanoseconds, None to use the times of the layers. `secrets` and `ssh` map ids to values and sockets.
+    `dockerfile` is the text, `name` what messages call it, `path` where it lies, if it is a file: its own ignore file
+    lies beside it. `names` are the references that the image gets. `state` is a directory for what dies with the
+    machine (the bridge's addresses). `epoch` is SOURCE_DATE_EPOCH in nanoseconds, None to use the times of the layers.
+    `secrets` and `ssh` map ids to values and sockets.
     """
 
     plan: PlanOptions
@@ -71,7 +73,7 @@ def parse(options: BuildOptions) -> grammar.Dockerfile:
     return grammar.resolve(grammar.parse(options.dockerfile, name=options.name))
 
 
-def build(  # noqa: PLR0913 - the things a build is made with
+def build(
     store: Store,
     options: BuildOptions,
     *,

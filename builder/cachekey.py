@@ -1,7 +1,7 @@
 """What a cache key is made of: one traversal lists the ingredients, for the hasher and for the explainer.
 
-An ingredient is a pair (name, value), both text. `definition` lists what is written in an operation; `ingredients` adds what
-its inputs were found to be. Nothing else counts for a key (docs/design.md, "Cache").
+An ingredient is a pair (name, value), both text. `definition` lists what is written in an operation; `ingredients` adds
+what its inputs were found to be. Nothing else counts for a key (docs/design.md, "Cache").
 """
 
 from __future__ import annotations

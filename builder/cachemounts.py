@@ -27,7 +27,8 @@ class CacheMounts:
 
     @contextlib.contextmanager
     def hold(self, mount: CacheMount, *, seed: str, fill: Callable[[Path], None]) -> Iterator[Path]:
-        """Yield the directory for `mount`, made on first use: owned and permitted as it says, then `fill` makes it the seed's copy.
+        """Yield the directory for `mount`, made on first use: owned and permitted as it says, then `fill` makes it the
+        seed's copy.
 
         `seed` identifies the seed's content: another seed, owner or mode is another cache. `shared` holds nothing,
         `locked` waits for its turn, `private` takes a directory that nobody uses.

@@ -30,7 +30,7 @@ class Started(Record):
 
 
 class Completed(Record):
-    """A vertex ended: `cached` (nothing was done), `note` (said in words, may be empty), `error` (failed or canceled)."""
+    """A vertex ended: `cached` (nothing was done), `note` (in words, may be empty), `error` (failed or canceled)."""
 
     vertex: VertexId
     time: float

@@ -1,6 +1,7 @@
 """Does one operation with store and runner: finds its result by cache key, or makes it.
 
-The only module that sees both the layer store and the runner. It knows no graph and no states (`builder/solve.py` does).
+The only module that sees both the layer store and the runner. It knows no graph and no states (`builder/solve.py`
+does).
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ class Executor:
     ) -> None:
         """`contexts` maps the names of local contexts to what reads them, called when one is first needed.
 
-        `steps` makes what executes RUNs, called for the first that has to run. `wants_tree` holds the ids of the vertices
-        whose layers somebody will read as files. `created_ns` is the time of directories that a copy makes on its way.
+        `steps` makes what executes RUNs, called for the first that has to run. `wants_tree` holds the ids of the
+        vertices whose layers somebody will read as files. `created_ns` is the time of directories that a copy makes on
+        its way.
         """
         self.store = store
         self.contexts = contexts
@@ -254,7 +256,7 @@ class Executor:
         return str(self.store.root / "tmp")
 
     def materialise(self, vertex: Vertex, result: Result, source: str) -> Path:
-        """Return a host directory that holds `source` of a context under its own name, made like a copy, once per content."""
+        """Return where on the host `source` of a context lies, made like a copy and once per content."""
         from layerstore import Forms  # noqa: PLC0415 - a cached build makes no layer
 
         tree = self.tree(vertex, result)

@@ -45,10 +45,11 @@ def write_tar(view: View, out: BinaryIO) -> None:
 
 
 def write_directory(view: View, dest: Path, *, uid: int, gid: int) -> None:
-    """Write the image's root below the directory `dest`, which is made if missing; everything belongs to `uid` and `gid`.
+    """Write the image's root below the directory `dest`, which is made if missing; everything belongs to `uid` and
+    `gid`.
 
-    What is there already stays, unless the image has the same path. Devices are left out: a directory that a user copies
-    around is no place for them.
+    What is there already stays, unless the image has the same path. Devices are left out: a directory that a user
+    copies around is no place for them.
     """
     try:
         os.makedirs(dest, exist_ok=True)
@@ -56,9 +57,7 @@ def write_directory(view: View, dest: Path, *, uid: int, gid: int) -> None:
         raise ExportError(f"cannot write to {dest}: {error.strerror}", hint="choose another dest") from error
     with TreeWriter(os.fsencode(dest)) as tree:
         owned = (
-            entry._replace(uid=uid, gid=gid)
-            for entry in flatten(view)
-            if entry.kind not in (Kind.CHAR, Kind.BLOCK)
+            entry._replace(uid=uid, gid=gid) for entry in flatten(view) if entry.kind not in (Kind.CHAR, Kind.BLOCK)
         )
         join(owned, None, tree)
         tree.finish()

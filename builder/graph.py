@@ -18,8 +18,9 @@ from grammar.record import Record
 class Vertex(Record):
     """One operation with its inputs. Two vertices with one `id` do the same to the same.
 
-    `name` is what progress shows, `stage` the name or index of the stage it was written in, `span` its place in the Dockerfile.
-    `ignore_cache` is set by --no-cache. `words` are the places of the sources, then the destination, of a COPY.
+    `name` is what progress shows, `stage` the name or index of the stage it was written in, `span` its place in the
+    Dockerfile. `ignore_cache` is set by --no-cache. `words` are the places of the sources, then the destination, of a
+    COPY.
     """
 
     id: VertexId

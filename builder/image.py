@@ -1,7 +1,7 @@
 """An image's config and history while a stage is planned, in the reference builder's form.
 
-The config is JSON as in the OCI image specification (config.md) with Docker's additions; fields of a base image that are
-not known here are kept. History texts are what `docker history` shows.
+The config is JSON as in the OCI image specification (config.md) with Docker's additions; fields of a base image that
+are not known here are kept. History texts are what `docker history` shows.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ class ImageConfig:
 
     def fork(self) -> ImageConfig:
         """Return a copy for a stage that is based on this one."""
-        return ImageConfig(
-            copy.deepcopy(self.document), self.base_history, self.base_layers, self.history
-        )
+        return ImageConfig(copy.deepcopy(self.document), self.base_history, self.base_layers, self.history)
 
     @property
     def config(self) -> Json:
@@ -116,8 +114,9 @@ class ImageConfig:
     def document_for(self, layers: Sequence[DiffId], made: Sequence[int], *, epoch: int | None) -> bytes:
         """Return the finished config as canonical JSON; `layers` are all of the image's, lowest first.
 
-        `made` is when each layer was made, in nanoseconds; `epoch` takes the place of all times (SOURCE_DATE_EPOCH, nanoseconds).
-        A layer found in the cache keeps its time, so a build that is all cached makes the same image again.
+        `made` is when each layer was made, in nanoseconds; `epoch` takes the place of all times (SOURCE_DATE_EPOCH,
+        nanoseconds). A layer found in the cache keeps its time, so a build that is all cached makes the same image
+        again.
         """
         history = [*self.base_history, *self._new_history(made[len(self.base_layers) :], epoch)]
         document = dict(self.document)
@@ -134,7 +133,10 @@ class ImageConfig:
         )
 
     def _new_history(self, made: Sequence[int], epoch: int | None) -> list[Json]:
-        """The entries above the base's: those without a layer take the time of the layer before, or of the first one."""
+        """The entries above the base's.
+
+        Those without a layer take the time of the layer before, or of the first one.
+        """
         times = iter([timestamp(moment if epoch is None else epoch) for moment in made])
         stamps = [next(times, None) if entry.layer else None for entry in self.history]
         below = [line["created"] for line in self.base_history if line.get("created")]

@@ -11,7 +11,8 @@ from grammar import Word
 
 if TYPE_CHECKING:
     from builder.graph import Vertex
-    from builder.plan import Planner, StageState
+    from builder.plan import Planner
+    from builder.stage import StageState
 
 SECRETS = "/run/secrets/"
 AGENTS = "/run/buildkit/ssh_agent."
@@ -52,7 +53,10 @@ class MountPlanner:
                 target = self._target(stage, word, mount.target)
                 source = mount.source or "/"
                 return BindMount(
-                    target=target, source=source, input=self._input(stage, word, mount, sources), read_only=mount.readonly
+                    target=target,
+                    source=source,
+                    input=self._input(stage, word, mount, sources),
+                    read_only=mount.readonly,
                 )
             case "cache":
                 return self._cache(stage, word, mount, sources)

@@ -72,5 +72,3 @@ class BuildNetwork:
             if self._namespace is not None:
                 self._namespace.close()
                 self._namespace = None
-
-

@@ -1,7 +1,8 @@
 """The operations a build is made of: frozen values that say what is to be done, never how.
 
-Instructions that change only metadata are no operations: they are edits of the image config made while planning, and can
-invalidate nothing. Every value here is part of a cache key (`builder/cachekey.py`) unless its docstring says otherwise.
+Instructions that change only metadata are no operations: they are edits of the image config made while planning, and
+can invalidate nothing. Every value here is part of a cache key (`builder/cachekey.py`) unless its docstring says
+otherwise.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ class RunOp(Record):
     """RUN. Its first input is the parent; bind and cache mounts name further ones.
 
     `env` is what the process gets, `NAME=value` in order. `proxies` are given to the process too but never count.
-    `scripts` are executables that appear read-only below /dev/pipes. `extra_hosts` are (name, address): the names count.
+    `scripts` are executables that appear read-only below /dev/pipes. `extra_hosts` are (name, address): the names
+    count.
     """
 
     args: tuple[str, ...]

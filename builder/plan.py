@@ -1,36 +1,31 @@
 """From a Dockerfile, a target and arguments to a graph of operations and the image config that goes with its result.
 
-Only what the target needs is planned. Base images are asked of a `Resolver`; nothing is executed and no context is read.
-The order of dispatch, the scopes and the history texts follow BuildKit's dockerfile2llb.
+Only what the target needs is planned. Base images are asked of a `Resolver`; nothing is executed and no context is
+read. The order of dispatch, the scopes and the history texts follow BuildKit's dockerfile2llb.
 """
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, assert_never
 
 import grammar
-from builder.copy import CopySpec, PathSource, Source, TextSource
+from builder.copy import CopySpec, PathSource
 from builder.errors import LocatedError
 from builder.events import VertexId
 from builder.graph import Graph, Vertex, vertex_id
-from builder.image import ImageConfig, Json, go_duration, go_list, go_quoted_list
-from builder.mounts import MountPlanner
-from builder.ops import ContextOp, CopyOp, ImageOp, MkdirOp, Op, RunOp, ScratchOp
-from builder.ports import InvalidPort, expand_ports
+from builder.image import ImageConfig, Json, go_quote
+from builder.instructions import Instructions
+from builder.ops import ContextOp, CopyOp, ImageOp, Op, ScratchOp
+from builder.stage import StageState
 from grammar import Diagnostic, Span, Word
 from grammar.record import Record, field
 from layerstore.errors import StoreError
 from layerstore.platforms import InvalidPlatform, Platform
 from layerstore.reference import InvalidReference, Reference
 
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-NEVER_IN_ENV = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
-DEFAULT_SHELL = ("/bin/sh", "-c")
-PIPES = "/dev/pipes/"
 MAIN_CONTEXT = "context"
 
 
@@ -67,8 +62,9 @@ class Resolver(Protocol):
 class PlanOptions(Record):
     """What a build is asked for besides the Dockerfile.
 
-    `context` is the main context's directory, None if there is none. `no_cache` holds the names of the stages that are built
-    anew, `no_cache_all` covers them all. `shm_size` is in bytes, 0 for the default. `allow` holds granted entitlements.
+    `context` is the main context's directory, None if there is none. `no_cache` holds the names of the stages that are
+    built anew, `no_cache_all` covers them all. `shm_size` is in bytes, 0 for the default. `allow` holds granted
+    entitlements.
     """
 
     platform: Platform
@@ -103,44 +99,6 @@ def plan(dockerfile: grammar.Dockerfile, options: PlanOptions, resolver: Resolve
     return Planner(dockerfile, options, resolver).plan()
 
 
-class StageState:
-    """A stage while it is planned: the state that instructions change.
-
-    `env` is what variables are replaced from, `args` the ARGs so far with their values. `label` and `index` of `total` are
-    the stage's part of its steps' names; `trigger` is set while ONBUILD triggers of the base are planned.
-    """
-
-    def __init__(self, config: ImageConfig, tip: Vertex, platform: Platform) -> None:
-        self.config = config
-        self.tip = tip
-        self.platform = platform
-        self.env: dict[str, str] = {}
-        self.args: list[tuple[str, str | None]] = []
-        self.written: grammar.Stage
-        self.name = ""
-        self.label = ""
-        self.total = 0
-        self.index = 0
-        self.cmd_is_set = False
-        self.ignore_cache = False
-        self.trigger = False
-
-    def fork(self) -> StageState:
-        """Return what a stage that is based on this one starts with."""
-        stage = StageState(self.config.fork(), self.tip, self.platform)
-        stage.env = dict(self.env)
-        stage.args = list(self.args)
-        return stage
-
-    @property
-    def shell(self) -> tuple[str, ...]:
-        return tuple(self.config.config.get("Shell") or DEFAULT_SHELL)
-
-    @property
-    def workdir(self) -> str:
-        return self.config.config.get("WorkingDir") or "/"
-
-
 class Planner:
     """Plans one target; `stages` holds what has been planned so far, each stage once."""
 
@@ -152,7 +110,7 @@ class Planner:
         self.graph = Graph()
         self.stages: dict[int, StageState] = {}
         self.bases: dict[tuple[str, str], Base] = {}
-        self.mounts = MountPlanner(self)
+        self.instructions = Instructions(self)
         self.target = self._find_target()
         self.globals = self._global_scope()
 
@@ -186,7 +144,9 @@ class Planner:
         near = get_close_matches(wanted.lower(), [name for name in names if name], n=1)
         suffix = f" (did you mean {near[0]}?)" if near else ""
         known = ", ".join(name for name in names if name) or "none has a name"
-        raise self.error("unknown-target", f'target stage "{wanted}" could not be found{suffix}', None, hint=f"stages: {known}")
+        raise self.error(
+            "unknown-target", f'target stage "{wanted}" could not be found{suffix}', None, hint=f"stages: {known}"
+        )
 
     def _global_scope(self) -> dict[str, str]:
         """Automatic platform arguments, then the ARGs before the first FROM, left to right."""
@@ -218,13 +178,14 @@ class Planner:
         try:
             return grammar.expand(word.text, env, escape=self.escape).text
         except grammar.ExpandError as error:
-            raise self._expansion_error(word, error) from error
+            raise self.expansion_error(word, error) from error
 
-    def _expansion_error(self, word: Word, error: grammar.ExpandError) -> LocatedError:
-        from builder.image import go_quote  # noqa: PLC0415 - error path
-
+    def expansion_error(self, word: Word, error: grammar.ExpandError) -> LocatedError:
+        """Return what went wrong with the variables of `word`, at the word."""
         message = f"failed to process {go_quote(word.text)}: {error}"
-        return self.error("expansion", message, word.span, hint=getattr(error, "hint", "") or "write a literal $ as \\$")
+        return self.error(
+            "expansion", message, word.span, hint=getattr(error, "hint", "") or "write a literal $ as \\$"
+        )
 
     def error(self, code: str, message: str, span: Span | None, *, hint: str = "") -> LocatedError:
         """Return a located error of this Dockerfile."""
@@ -249,7 +210,9 @@ class Planner:
             if (base := self._stage_index(name, before=index, fold=False)) is not None:
                 work.append(base)
             for instruction in stage.instructions:
-                work += [found for text in _from_names(instruction) if (found := self._from_index(text, index)) is not None]
+                work += [
+                    found for text in _from_names(instruction) if (found := self._from_index(text, index)) is not None
+                ]
         return sorted(seen - {self.target})
 
     def _stage_index(self, name: str, *, before: int, fold: bool) -> int | None:
@@ -297,10 +260,10 @@ class Planner:
         self._name_source(stage)
         stage.trigger = True
         for instruction in triggers:
-            self._dispatch(stage, instruction.replace(span=written.from_.span))
+            self.instructions.apply(stage, instruction.replace(span=written.from_.span))
         stage.trigger = False
         for instruction in written.instructions:
-            self._dispatch(stage, instruction)
+            self.instructions.apply(stage, instruction)
         return stage
 
     def _start(self, index: int, written: grammar.Stage) -> StageState:
@@ -356,7 +319,12 @@ class Planner:
 
     def _name_source(self, stage: StageState) -> None:
         """Give the vertex of a base image its place in the stage: `[stage 1/4] FROM …`."""
-        if isinstance(stage.tip.op, ImageOp) and stage.index == 0 and stage.total and not stage.tip.name.startswith("["):
+        if (
+            isinstance(stage.tip.op, ImageOp)
+            and stage.index == 0
+            and stage.total
+            and not stage.tip.name.startswith("[")
+        ):
             name = self._prefix(stage) + "FROM " + stage.tip.name
             named: Vertex = stage.tip.replace(name=name, stage=stage.name, span=stage.written.from_.span)
             self.graph.vertices[named.id] = named
@@ -380,7 +348,9 @@ class Planner:
         text = self.expand(from_.platform, self.globals)
         if not text:
             message = f"empty platform value from expression {from_.platform.text}"
-            raise self.error("platform", message, from_.platform.span, hint="give the ARG a default or pass --build-arg")
+            raise self.error(
+                "platform", message, from_.platform.span, hint="give the ARG a default or pass --build-arg"
+            )
         try:
             return Platform.parse(text, host=self.options.build_platform)
         except InvalidPlatform as error:
@@ -405,7 +375,7 @@ class Planner:
 
     # -- vertices -------------------------------------------------------------------------------------------------
 
-    def _vertex(  # noqa: PLR0913 - the fields of one vertex
+    def _vertex(
         self,
         op: Op,
         inputs: tuple[Vertex, ...] = (),
@@ -436,10 +406,15 @@ class Planner:
         return self._vertex(ContextOp(name=name, root=root), name=prefix + shown)
 
     def source_vertex(self, stage: StageState, name: str | None, span: Span) -> Vertex:
-        """Return what `--from=name`, or `from=name` of a mount, reads: a stage, a context or an image; None is the context."""
+        """Return what `--from=name`, or `from=name` of a mount, reads: a stage, a context or an image.
+
+        None is the context.
+        """
         if name is None:
             if self.options.context is None:
-                raise self.error("no-context", "there is no build context to read from", span, hint="give a directory as context")
+                raise self.error(
+                    "no-context", "there is no build context to read from", span, hint="give a directory as context"
+                )
             return self.context_vertex(MAIN_CONTEXT, self.options.context)
         own = self.dockerfile.stages.index(stage.written)
         index = self._from_index(name, own)
@@ -447,7 +422,9 @@ class Planner:
             return self._plan_stage(index).tip
         if name.isascii() and name.isdigit():
             message = f"invalid stage index {name}"
-            raise self.error("stage-index", message, span, hint=f"stages before this one: 0 to {own - 1}" if own else "")
+            raise self.error(
+                "stage-index", message, span, hint=f"stages before this one: 0 to {own - 1}" if own else ""
+            )
         match self.named_context(name):
             case LocalDirectory(path=path):
                 return self.context_vertex(name, path)
@@ -471,7 +448,7 @@ class Planner:
         length = len(instruction.keyword)
         return self._prefix(stage) + instruction.keyword.upper() + instruction.original.strip()[length:]
 
-    def _advance(self, stage: StageState, op: Op, inputs: tuple[Vertex, ...], instruction: grammar.Instruction) -> None:
+    def advance(self, stage: StageState, op: Op, inputs: tuple[Vertex, ...], instruction: grammar.Instruction) -> None:
         """Make `op` the stage's new tip."""
         words: tuple[Span, ...] = ()
         if isinstance(instruction, grammar.Copy | grammar.Add):
@@ -488,286 +465,10 @@ class Planner:
             ignore_cache=stage.ignore_cache,
         )
 
-    # -- instructions ---------------------------------------------------------------------------------------------
-
-    def _dispatch(self, stage: StageState, instruction: grammar.Instruction) -> None:  # noqa: C901, PLR0912 - one closed sum
-        match instruction:
-            case grammar.Arg():
-                self._arg(stage, instruction)
-            case grammar.Env():
-                self._env(stage, instruction)
-            case grammar.Label():
-                self._label(stage, instruction)
-            case grammar.Run():
-                self._run(stage, instruction)
-            case grammar.Copy() | grammar.Add():
-                self._copy(stage, instruction)
-            case grammar.Workdir():
-                self._workdir(stage, instruction)
-            case grammar.User():
-                text = self.expand(instruction.name, stage.env)
-                stage.config.set_or_drop("User", text)
-                stage.config.commit(f"USER {text}")
-            case grammar.Cmd():
-                args = self._command(stage, instruction.command)
-                stage.config.set_or_drop("Cmd", list(args))
-                stage.config.config["ArgsEscaped"] = True
-                stage.cmd_is_set = True
-                stage.config.commit(f"CMD {go_quoted_list(args)}")
-            case grammar.Entrypoint():
-                args = self._command(stage, instruction.command)
-                stage.config.set_or_drop("Entrypoint", list(args))
-                if not stage.cmd_is_set:
-                    stage.config.config.pop("Cmd", None)
-                stage.config.commit(f"ENTRYPOINT {go_quoted_list(args)}")
-            case grammar.Shell():
-                stage.config.set_or_drop("Shell", list(instruction.args))
-                stage.config.commit(f"SHELL {go_list(instruction.args)}")
-            case grammar.Volume():
-                self._volume(stage, instruction)
-            case grammar.Expose():
-                self._expose(stage, instruction)
-            case grammar.Healthcheck():
-                _healthcheck(stage.config, instruction)
-            case grammar.Stopsignal():
-                text = self.expand(instruction.signal, stage.env)
-                self._check_signal(text, instruction.signal.span)
-                stage.config.set_or_drop("StopSignal", text)
-                stage.config.commit(f"STOPSIGNAL {text}")
-            case grammar.Onbuild():
-                stage.config.config.setdefault("OnBuild", []).append(instruction.text)
-            case grammar.Maintainer():
-                stage.config.document["author"] = instruction.name
-                stage.config.commit(f"MAINTAINER {instruction.name}")
-            case grammar.From():
-                raise AssertionError("BUG: FROM inside a stage")
-            case _:
-                assert_never(instruction)
-
-    def _check_signal(self, text: str, span: Span) -> None:
-        from runner.errors import SpecError  # noqa: PLC0415 - few Dockerfiles have a STOPSIGNAL
-        from runner.signals import parse_signal  # noqa: PLC0415
-
-        try:
-            parse_signal(text)
-        except SpecError as error:
-            hint = "use a name such as SIGTERM or a number"
-            raise self.error("stopsignal", f"invalid signal: {text}", span, hint=hint) from error
-
-    def _command(self, stage: StageState, command: grammar.ShellForm | grammar.ExecForm) -> tuple[str, ...]:
-        if isinstance(command, grammar.ExecForm):
-            return command.args
-        return (*stage.shell, command.text)
-
-    def _arg(self, stage: StageState, instruction: grammar.Arg) -> None:
-        """ARG: a build argument beats the default here, which beats the global scope; pairs apply left to right."""
-        texts = []
-        for pair in instruction.pairs:
-            name = self.expand(pair.name, stage.env)
-            if name in self.options.build_args:
-                value: str | None = self.options.build_args[name]
-            elif pair.value is not None:
-                value = self.expand(pair.value, stage.env)
-            else:
-                value = self.globals.get(name)
-            if value is not None and name not in NEVER_IN_ENV:
-                stage.env[name] = value
-            stage.args.append((name, value))
-            texts.append(name if value is None else f"{name}={value}")
-        stage.config.commit("ARG " + " ".join(texts))
-
-    def _pairs(self, stage: StageState, pairs: tuple[grammar.Pair, ...]) -> list[tuple[str, str]]:
-        """Expand key-value pairs, all with the values from before the instruction."""
-        return [(self.expand(pair.key, stage.env), self.expand(pair.value, stage.env)) for pair in pairs]
-
-    def _env(self, stage: StageState, instruction: grammar.Env) -> None:
-        pairs = self._pairs(stage, instruction.pairs)
-        for key, value in pairs:
-            stage.env[key] = value
-            stage.config.set_env(key, value)
-        stage.config.commit("ENV " + " ".join(f"{key}={value}" for key, value in pairs))
-
-    def _label(self, stage: StageState, instruction: grammar.Label) -> None:
-        pairs = self._pairs(stage, instruction.pairs)
-        stage.config.set_labels(pairs)
-        stage.config.commit("LABEL " + " ".join(f"{key}={value}" for key, value in pairs))
-
-    def _volume(self, stage: StageState, instruction: grammar.Volume) -> None:
-        paths = [self.expand(word, stage.env) for word in instruction.paths]
-        for path, word in zip(paths, instruction.paths, strict=True):
-            if not path.strip():
-                raise self.error("volume", "VOLUME specified can not be an empty string", word.span, hint="name a directory")
-        volumes = stage.config.config.setdefault("Volumes", {})
-        volumes.update({path: {} for path in paths})
-        stage.config.commit(f"VOLUME {go_list(paths)}")
-
-    def _expose(self, stage: StageState, instruction: grammar.Expose) -> None:
-        ports: list[str] = []
-        # The reference sorts the words as written, before variables are put in.
-        for word in sorted(instruction.ports, key=lambda word: word.text):
-            try:
-                words = grammar.expand_words(word.text, stage.env, escape=self.escape).words
-                ports += [port for one in words for port in expand_ports(one)]
-            except grammar.ExpandError as error:
-                raise self._expansion_error(word, error) from error
-            except InvalidPort as error:
-                hint = "write ports as 8080, 8080/udp or 8000-8010"
-                raise self.error("expose", str(error), word.span, hint=hint) from error
-        ports = list(dict.fromkeys(ports))
-        stage.config.config.setdefault("ExposedPorts", {}).update({port: {} for port in ports})
-        stage.config.commit(f"EXPOSE {go_list(ports)}")
-
-    def _workdir(self, stage: StageState, instruction: grammar.Workdir) -> None:
-        text = self.expand(instruction.path, stage.env)
-        path = text if text.startswith("/") else posixpath.normpath(posixpath.join(stage.workdir, text))
-        if path.startswith("//"):
-            path = "/" + path.lstrip("/")
-        stage.config.config["WorkingDir"] = path
-        makes = posixpath.normpath(path) != "/"
-        if makes:
-            op = MkdirOp(path=path, user=stage.config.config.get("User") or "")
-            self._advance(stage, op, (stage.tip,), instruction)
-        else:
-            stage.index += 1
-        stage.config.commit(f"WORKDIR {path}", layer=makes)
-
-    # -- RUN ------------------------------------------------------------------------------------------------------
-
-    def _run(self, stage: StageState, instruction: grammar.Run) -> None:
-        args, scripts = self._run_command(stage, instruction)
-        mounts, sources = self.mounts.plan(stage, instruction)
-        self._entitled(instruction)
-        network = instruction.network or self.options.network
-        if instruction.network == "default":
-            network = self.options.network
-        given = self.options.build_args
-        op = RunOp(
-            args=args,
-            env=tuple(f"{name}={value}" for name, value in stage.env.items()),
-            cwd=stage.workdir,
-            user=stage.config.config.get("User") or "",
-            mounts=mounts,
-            network=network,
-            security=instruction.security or "sandbox",
-            hostname=given.get("BUILDKIT_SANDBOX_HOSTNAME") or "buildkitsandbox",
-            extra_hosts=self.options.extra_hosts,
-            shm_size=self.options.shm_size,
-            ulimits=self.options.ulimits,
-            scripts=scripts,
-            platform=str(stage.platform),
-            proxies=_proxies(given, stage.env),
-        )
-        self._advance(stage, op, (stage.tip, *sources), instruction)
-        stage.config.commit(f"RUN {_command_text(stage, args)} # buildkit", layer=True)
-
-    def _entitled(self, instruction: grammar.Run) -> None:
-        for granted, wanted in (("security.insecure", instruction.security == "insecure"), ("network.host", instruction.network == "host")):
-            if wanted and granted not in self.options.allow:
-                raise self.error("entitlement", f"{granted} is not allowed", instruction.span, hint=f"pass --allow {granted}")
-        if instruction.devices:
-            hint = "bind the device in with the host's own means"
-            raise self.error("device", "RUN --device is not supported", instruction.devices[0].span, hint=hint)
-
-    def _run_command(
-        self, stage: StageState, instruction: grammar.Run
-    ) -> tuple[tuple[str, ...], tuple[tuple[str, bytes], ...]]:
-        """Return the arguments to execute and the scripts they need; heredocs become text for the shell or a script."""
-        command = instruction.command
-        if isinstance(command, grammar.ExecForm):
-            return command.args, ()
-        text = command.text
-        if not instruction.heredocs:
-            return (*stage.shell, text), ()
-        first = instruction.heredocs[0]
-        if len(instruction.heredocs) == 1 and text.strip() == first.text:
-            if first.content.startswith("#!"):
-                return (*stage.shell, PIPES + first.name), ((first.name, _bytes(first.body)),)
-            return (*stage.shell, first.body), ()
-        bodies = "".join(f"\n{one.content}{one.name}" for one in instruction.heredocs)
-        return (*stage.shell, text + bodies), ()
-
-    # -- COPY and ADD ---------------------------------------------------------------------------------------------
-
-    def _copy(self, stage: StageState, instruction: grammar.Copy | grammar.Add) -> None:
-        dest = self.expand(instruction.destination, stage.env)
-        chown = self._flag(stage, instruction.chown)
-        chmod = self._flag(stage, instruction.chmod)
-        sources = self._sources(stage, instruction)
-        is_copy = isinstance(instruction, grammar.Copy)
-        from_ = instruction.from_ if isinstance(instruction, grammar.Copy) else None
-        if isinstance(instruction, grammar.Add) and instruction.checksum is not None:
-            message = "checksum requires HTTP(S) or Git sources"
-            raise self.error("checksum", message, instruction.checksum.span, hint="take --checksum out for local files")
-        spec = CopySpec(
-            sources=tuple(sources),
-            dest=_bytes(dest),
-            workdir=_bytes(stage.workdir),
-            chown=chown,
-            chmod=chmod,
-            link=bool(instruction.link),
-            parents=bool(instruction.parents) if isinstance(instruction, grammar.Copy) else False,
-            exclude=tuple(word.text for word in instruction.excludes),
-            unpack=isinstance(instruction, grammar.Add) and instruction.unpack is not False,
-        )
-        inputs = self._copy_inputs(stage, spec, from_, instruction.span)
-        self._advance(stage, CopyOp(spec=spec), inputs, instruction)
-        stage.config.commit(_copy_text("COPY" if is_copy else "ADD", spec, dest), layer=True)
-
-    def _copy_inputs(
-        self, stage: StageState, spec: CopySpec, from_: Word | None, span: Span
-    ) -> tuple[Vertex, ...]:
-        """The parent first, then the tree that path sources are in; heredocs alone need none."""
-        if from_ is not None:
-            return stage.tip, self.source_vertex(stage, from_.text, from_.span)
-        if any(isinstance(source, PathSource) for source in spec.sources):
-            return stage.tip, self.source_vertex(stage, None, span)
-        return (stage.tip,)
-
-    def _flag(self, stage: StageState, word: Word | None) -> str:
-        return "" if word is None else self.expand(word, stage.env)
-
-    def _sources(self, stage: StageState, instruction: grammar.Copy | grammar.Add) -> list[Source]:
-        """Return the sources in the reference's order: paths, then heredocs."""
-        sources: list[Source] = []
-        for word in instruction.sources:
-            text = self.expand(word, stage.env)
-            self._refuse_remote(instruction, word, text)
-            sources.append(PathSource(_bytes(text), len(sources)))
-        for heredoc in instruction.heredocs:
-            content = heredoc.body
-            if heredoc.expand:
-                try:
-                    content = grammar.expand_heredoc(content, stage.env).text
-                except grammar.ExpandError as error:
-                    raise self.error("expansion", f"heredoc {heredoc.name}: {error}", heredoc.span) from error
-            sources.append(TextSource(_bytes(heredoc.name), _bytes(content), len(sources)))
-        return sources
-
-    def _refuse_remote(self, instruction: grammar.Copy | grammar.Add, word: Word, text: str) -> None:
-        lowered = text.lower()
-        url = lowered.startswith(("http://", "https://"))
-        git = lowered.startswith(("git://", "git@", "ssh://")) or (url and lowered.partition("#")[0].endswith(".git"))
-        if not (url or git):
-            return
-        if isinstance(instruction, grammar.Copy):
-            what = "a git ref" if git else "a URL"
-            raise self.error("copy-remote", f"source can't be {what} for COPY", word.span, hint="use ADD for remote sources")
-        hint = "download it in a RUN, or before the build, and COPY it"
-        raise self.error("add-remote", f"ADD of {text} is not supported: sources are local files", word.span, hint=hint)
-
-
-# -- helpers that need no planner --------------------------------------------------------------------------------------
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
 
 def _counted(instructions: tuple[grammar.Instruction, ...]) -> int:
     """How many instructions are shown as steps."""
-    return sum(
-        isinstance(one, grammar.Run | grammar.Copy | grammar.Add | grammar.Workdir) for one in instructions
-    )
+    return sum(isinstance(one, grammar.Run | grammar.Copy | grammar.Add | grammar.Workdir) for one in instructions)
 
 
 def _from_names(instruction: grammar.Instruction) -> list[str]:
@@ -788,66 +489,3 @@ def _from_names(instruction: grammar.Instruction) -> list[str]:
 def _option(option: str, name: str) -> str | None:
     key, _, value = option.partition("=")
     return value if key.strip().lower() == name else None
-
-
-def _proxies(given: Mapping[str, str], env: Mapping[str, str]) -> tuple[str, ...]:
-    """The proxy arguments in both spellings, for those that the environment does not have already."""
-    found: list[str] = []
-    for name in PROXIES:
-        value = given.get(name, given.get(name.lower()))
-        if value is not None:
-            found += [f"{one}={value}" for one in (name, name.lower()) if one not in env]
-    return tuple(found)
-
-
-def _command_text(stage: StageState, args: tuple[str, ...]) -> str:
-    """A RUN's arguments as history shows them: the ARGs declared so far, with the values now in force, go before."""
-    shown: dict[str, str] = {}
-    for name, value in stage.args:
-        shown[name] = f"{name}={stage.env.get(name, value or '')}"
-    prefix = [f"|{len(shown)}", *shown.values()] if shown else []
-    return " ".join([*prefix, *args])
-
-
-def _copy_text(keyword: str, spec: CopySpec, dest: str) -> str:
-    words = [keyword]
-    if spec.parents:
-        words.append("--parents")
-    if spec.chown:
-        words.append("--chown=" + spec.chown)
-    if spec.chmod:
-        words.append("--chmod=" + spec.chmod)
-    for source in spec.sources:
-        match source:
-            case PathSource(path=path):
-                words.append(path.decode("utf-8", "surrogateescape"))
-            case TextSource(name=name):
-                words.append("<<" + name.decode("utf-8", "surrogateescape"))
-            case _:
-                raise AssertionError("BUG: a downloaded file in a plan")
-    return " ".join([*words, dest]) + " # buildkit"
-
-
-def _healthcheck(config: ImageConfig, instruction: grammar.Healthcheck) -> None:
-    match instruction.test:
-        case None:
-            test = ["NONE"]
-        case grammar.ShellForm(text=text):
-            test = ["CMD-SHELL", text]
-        case grammar.ExecForm(args=args):
-            test = ["CMD", *args]
-        case _:
-            assert_never(instruction.test)
-    times = {
-        "Interval": instruction.interval or 0,
-        "Timeout": instruction.timeout or 0,
-        "StartPeriod": instruction.start_period or 0,
-        "StartInterval": instruction.start_interval or 0,
-    }
-    retries = instruction.retries or 0
-    health: Json = {"Test": test, **{name: value for name, value in times.items() if value}}
-    if retries:
-        health["Retries"] = retries
-    config.config["Healthcheck"] = health
-    shown = " ".join(f"{name}:{go_duration(value)}" for name, value in times.items())
-    config.commit(f"HEALTHCHECK {{Test:{go_list(test)} {shown} Retries:{retries}}}")

@@ -1,4 +1,7 @@
-"""Ports as EXPOSE writes them: `80`, `80/udp`, `8000-8010/tcp`, `[ip:][host:]container` (docker's nat.ParsePortSpec)."""
+"""Ports as EXPOSE writes them.
+
+`80`, `80/udp`, `8000-8010/tcp`, `[ip:][host:]container` (docker's nat.ParsePortSpec).
+"""
 
 from __future__ import annotations
 

@@ -179,9 +179,7 @@ def make_directories(prepared: Prepared, view: View, volumes: Volumes) -> None:
     _make_cwd(prepared, view, volumes, os.fsencode(rootfs.upper))
 
 
-def _process(
-    own: Json, options: RunOptions, args: tuple[str, ...], user: User, hostname: str, cwd: str
-) -> ProcessSpec:
+def _process(own: Json, options: RunOptions, args: tuple[str, ...], user: User, hostname: str, cwd: str) -> ProcessSpec:
     size = options.console_size
     return ProcessSpec(
         args=args,

@@ -24,18 +24,18 @@ from builder.events import Event, Log
 from builder.graph import Vertex
 from builder.network import BuildNetwork
 from builder.ops import BindMount, CacheMount, ContextOp, RunOp, SecretMount, SshMount, TmpfsMount
-from builder.plan import PIPES
 from builder.solve import Result
+from builder.steps import PIPES
 from builder.ulimits import parse_ulimit
 from builder.users import User, lookup_user
-from grammar import Diagnostic
 from builder.writetree import write_tree
+from grammar import Diagnostic
 from layerstore import DiffId, Store
 from layerstore.entry import Kind
 
 if TYPE_CHECKING:
-    from layerstore import Upper, View
     from builder.execute import Executor
+    from layerstore import Upper, View
     from runner import AnyMount, Launcher, Process, Spec
 
 _READ = 1 << 16
@@ -127,7 +127,7 @@ class RunSteps:
             return
         write_tree(plan_mkdir(os.fsencode(op.cwd), "", view).entries(), upper.path)
 
-    def _spec(  # noqa: PLR0913 - the parts of one container
+    def _spec(
         self, op: RunOp, view: View, upper: Upper, user: User, mounts: list[AnyMount], env: dict[str, str]
     ) -> Spec:
         from runner import Mount, Overlay, ProcessSpec, Spec, default_mounts, privileged  # noqa: PLC0415
@@ -285,7 +285,7 @@ class RunSteps:
     ) -> Path:
         caches = CacheMounts(store=self.store, namespace=self.cache_namespace)
         if mount.input is None:
-            return held.enter_context(caches.hold(mount, seed="", fill=lambda path: None))
+            return held.enter_context(caches.hold(mount, seed="", fill=_leave_empty))
         tree = executor.tree(vertex.inputs[mount.input], inputs[mount.input])
         inside = tree.resolve(os.fsencode(mount.source))
         top = tree.lstat(inside)
@@ -459,6 +459,10 @@ def _not_found(source: str) -> BuildError:
     return BuildError(message, hint="name a path that the mount's source has")
 
 
+def _leave_empty(_path: Path) -> None:
+    """A cache mount without a seed starts empty."""
+
+
 def _exec_status(number: int) -> int:
     import errno  # noqa: PLC0415 - error path
 
@@ -469,5 +473,3 @@ def _exec_hint(op: RunOp, error: object) -> str:
     path = next((pair[5:] for pair in op.env if pair.startswith("PATH=")), "")
     where = "" if "/" in op.args[0] else f" in PATH={path}"
     return f"{op.args[0]} cannot be executed{where}: {error}"
-
-

@@ -1,7 +1,7 @@
 """The state machine of a build: which vertex may start, what each one became, and when to stop.
 
-It knows vertices and their states, and asks a `Worker` to look results up and to make them. It knows no files, layers or
-processes. States are drawn in docs/design.md, "Builder".
+It knows vertices and their states, and asks a `Worker` to look results up and to make them. It knows no files, layers
+or processes. States are drawn in docs/design.md, "Builder".
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ class Solver:
         self._emitting = threading.Lock()
 
     def solve(self, graph: Graph, target: Vertex) -> Result:
-        """Return the result of `target`; the first failure ends the build and is raised. KeyboardInterrupt cancels it."""
+        """Return the result of `target`; the first failure ends the build and is raised.
+
+        KeyboardInterrupt cancels it.
+        """
         order = list(graph.needed(target))
         for vertex in order:
             self.state[vertex.id] = VertexState.PENDING

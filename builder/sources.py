@@ -33,7 +33,10 @@ class ImageSources:
         emit: Callable[[Event], None],
         pull: bool = False,
     ) -> None:
-        """`pull` asks the registry even for what is in the store; `client` makes a registry client; `emit` takes events."""
+        """`pull` asks the registry even for what is in the store; `client` makes a registry client.
+
+        `emit` takes events.
+        """
         self.store = store
         self.client = client
         self.clock = clock

@@ -7,8 +7,9 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -52,17 +53,34 @@ ENTITLEMENTS = ("network.host", "security.insecure")
 @click.option("--progress", metavar="MODE", help=f"How progress is shown: {', '.join(MODES)}.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the image's ID and nothing else.")
 @click.option("--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="A label for the image.")
-@click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]", help="A secret for RUN --mount.")
+@click.option(
+    "--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]", help="A secret for RUN --mount."
+)
 @click.option("--ssh", "agents", multiple=True, metavar="default|ID[=SOCKET]", help="A key agent for RUN --mount.")
-@click.option("--build-context", "contexts", multiple=True, metavar="NAME=VALUE", help="A further context, or an image by another name.")
+@click.option(
+    "--build-context",
+    "contexts",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A further context, or an image by another name.",
+)
 @click.option("--add-host", "add_hosts", multiple=True, metavar="HOST:IP", help="A line for /etc/hosts of the steps.")
-@click.option("--network", type=click.Choice(NETWORKS), default="default", help="The network of the steps (default: bridge).")
+@click.option(
+    "--network", type=click.Choice(NETWORKS), default="default", help="The network of the steps (default: bridge)."
+)
 @click.option("--shm-size", metavar="SIZE", help="The size of /dev/shm in the steps.")
 @click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="A resource limit for the steps.")
 @click.option("--allow", "allowed", multiple=True, type=click.Choice(ENTITLEMENTS), help="Grant what a RUN asks for.")
 @click.option("--iidfile", metavar="FILE", help="Write the image's ID to a file.")
 @click.option("--metadata-file", metavar="FILE", help="Write what was built to a file, as JSON.")
-@click.option("-o", "--output", "outputs", multiple=True, metavar="type=TYPE[,dest=PATH]", help="Write the result: oci, docker, tar, local, image, registry, cacheonly.")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="type=TYPE[,dest=PATH]",
+    help="Write the result: oci, docker, tar, local, image, registry, cacheonly.",
+)
 @click.option("--load", is_flag=True, help="Keep the image in the store (always done unless the output is cacheonly).")
 @click.option("--push", is_flag=True, help="Send the image to its registry.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="How many steps run at once.")
@@ -218,7 +236,7 @@ def _write(settings: Settings, store: Store, built: Built, output: Output, optio
         case "tar":
             from builder.export import write_tar  # noqa: PLC0415
 
-            with _destination(output.dest) as out:
+            with _archive_file(output.dest) as out:
                 write_tar(store.layers.view(built.image.layers), out)
         case "local":
             from builder.export import write_directory  # noqa: PLC0415
@@ -244,37 +262,25 @@ def _archive(store: Store, built: Built, output: Output, options: BuildOptions) 
     from layerstore.archive import save_image  # noqa: PLC0415
 
     names = [reference.canonical for reference in options.names]
-    if not output.tar:
-        if output.dest is None:
-            raise UsageError("--output tar=false writes a directory", hint="give dest=DIRECTORY")
-        digest = save_image(store, built.image, names, output.dest, format=output.type, tar=False, compression=output.compression)
-        return {"containerimage.digest": digest}
-    with _destination(output.dest) as out:
-        digest = save_image(store, built.image, names, out, format=output.type, tar=True, compression=output.compression)
-    return {"containerimage.digest": digest}
+    save = partial(
+        save_image, store, built.image, names, format=output.type, tar=output.tar,
+        compression=output.compression, level=output.level,
+    )  # fmt: skip
+    if output.tar:
+        with _archive_file(output.dest) as out:
+            return {"containerimage.digest": save(out)}
+    if output.dest is None:
+        raise UsageError("--output tar=false writes a directory", hint="give dest=DIRECTORY")
+    return {"containerimage.digest": save(output.dest)}
 
 
-@contextlib.contextmanager
-def _destination(dest: Path | None) -> Iterator[Any]:
-    """Open a file that appears whole or not at all, or standard output."""
-    if dest is None:
-        if os.isatty(1):
-            raise UsageError("an archive is not written to a terminal", hint="give dest=FILE, or redirect standard output")
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    part = dest.with_name(f".{dest.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        os.rename(part, dest)
-    except OSError as error:
-        raise ExportError(f"cannot write {dest}: {error.strerror}", hint="choose another dest") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
+def _archive_file(dest: Path | None) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Open a file that appears whole or not at all, or standard output unless that is a terminal."""
+    from builder.cli.save import whole_file  # noqa: PLC0415 - only builds with such an output
+
+    if dest is None and os.isatty(1):
+        raise UsageError("an archive is not written to a terminal", hint="give dest=FILE, or redirect standard output")
+    return whole_file(dest)
 
 
 def _metadata(built: Built) -> dict[str, Any]:

@@ -36,11 +36,15 @@ def read_inputs(settings: Settings, context: str, file: str | None, *, unpack_to
     A tar is unpacked below `unpack_to`, a directory that the caller removes. SourceError, UsageError.
     """
     if context.startswith(_REMOTE):
-        raise UsageError(f"the context {context} is remote: only local ones are read", hint="fetch it and name the directory")
+        raise UsageError(
+            f"the context {context} is remote: only local ones are read", hint="fetch it and name the directory"
+        )
     if context == "-":
         if file == "-":
-            raise UsageError("context and Dockerfile cannot both be read from stdin", hint="name one of them by its path")
-        return _from_stdin(settings, file, unpack_to)
+            raise UsageError(
+                "context and Dockerfile cannot both be read from stdin", hint="name one of them by its path"
+            )
+        return _from_stdin(file, unpack_to)
     root = settings.path(context)
     if not root.is_dir():
         what = "is not a directory" if root.exists() else "does not exist"
@@ -72,24 +76,38 @@ def _stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _from_stdin(settings: Settings, file: str | None, unpack_to: Path) -> Inputs:
+def _from_stdin(file: str | None, unpack_to: Path) -> Inputs:
     """The context on stdin: a tar, compressed or not, or the text of a Dockerfile that needs no context."""
-    from builder.archive import is_archive, unpack  # noqa: PLC0415 - only for contexts on stdin
+    from builder.unpack import Archive, is_archive  # noqa: PLC0415 - only for contexts on stdin
+    from builder.writetree import write_tree  # noqa: PLC0415
 
-    stream = sys.stdin.buffer
-    head = stream.peek(1 << 16)
-    if not is_archive(head):
+    unpack_to.mkdir(parents=True, mode=0o700)
+    spool = unpack_to / "stdin"
+    with open(spool, "wb") as out:
+        while data := sys.stdin.buffer.read(1 << 20):
+            out.write(data)
+    if not is_archive(os.fsencode(spool)):
         if file is not None:
-            raise UsageError("stdin is no tar, so it holds no file for -f", hint="use `-f - DIRECTORY` for a Dockerfile on stdin")
-        return Inputs(context=None, dockerfile=stream.read(), name="Dockerfile", path=None)
-    unpack_to.mkdir(parents=True, exist_ok=True)
-    unpack(stream, unpack_to)
-    del settings
-    return _with_dockerfile(unpack_to, file, unpack_to)
+            hint = "use `-f - DIRECTORY` for a Dockerfile on stdin"
+            raise UsageError("stdin is no tar, so it holds no file for -f", hint=hint)
+        return Inputs(context=None, dockerfile=spool.read_bytes(), name="Dockerfile", path=None)
+    root = unpack_to / "context"
+    root.mkdir()
+    archive = Archive(os.fsencode(spool), spool=str(unpack_to))
+    try:
+        # Files of a context belong to root in the image whoever owned them, so they need not be given away here.
+        owned = (entry._replace(uid=os.getuid(), gid=os.getgid()) for entry in archive.members())
+        write_tree(owned, root)
+    finally:
+        archive.close()
+    return _with_dockerfile(root, file, root)
 
 
 def parse_pairs(texts: Iterable[str], what: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return `KEY=VALUE` options as a mapping; `KEY` alone takes its value from `environ`, and is left out if unset there."""
+    """Return `KEY=VALUE` options as a mapping.
+
+    `KEY` alone takes its value from `environ`, and is left out if unset there.
+    """
     pairs: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -110,18 +128,20 @@ def parse_contexts(texts: Iterable[str], settings: Settings, store: Store) -> di
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
-            raise UsageError(f"--build-context: {text!r} is not NAME=VALUE", hint="as in --build-context shared=../shared")
+            raise UsageError(
+                f"--build-context: {text!r} is not NAME=VALUE", hint="as in --build-context shared=../shared"
+            )
         if value.startswith("docker-image://"):
-            contexts[name.lower()] = ImageContext(reference=value.removeprefix("docker-image://"))
+            contexts[name] = ImageContext(reference=value.removeprefix("docker-image://"))
         elif value.startswith("oci-layout://"):
-            contexts[name.lower()] = _layout(value.removeprefix("oci-layout://"), settings, store)
+            contexts[name] = _layout(value.removeprefix("oci-layout://"), settings, store)
         elif value.startswith(_REMOTE):
             raise UsageError(f"--build-context: {value} is remote: only local ones are read", hint="fetch it first")
         else:
             path = settings.path(value)
             if not path.is_dir():
                 raise SourceError(f"the build context {name}={value} is not a directory", hint="give a directory")
-            contexts[name.lower()] = LocalDirectory(path=path)
+            contexts[name] = LocalDirectory(path=path)
     return contexts
 
 
@@ -133,7 +153,9 @@ def _layout(text: str, settings: Settings, store: Store) -> NamedContext:
     chosen = [image for image in images if not tag or any(name.endswith(":" + tag) for name in image.names)]
     if len(chosen) != 1:
         found = ", ".join(name for image in images for name in image.names) or "images without a name"
-        raise SourceError(f"the OCI layout {path} does not have exactly one image {tag or '(no tag given)'}", hint=f"it has {found}")
+        raise SourceError(
+            f"the OCI layout {path} does not have exactly one image {tag or '(no tag given)'}", hint=f"it has {found}"
+        )
     return ImageContext(reference=chosen[0].names[0] if chosen[0].names else str(chosen[0].id))
 
 
@@ -169,7 +191,9 @@ def _csv(text: str) -> list[str]:
 def _secret(settings: Settings, identity: str, source: str | None, variable: str | None) -> bytes:
     if variable is not None:
         if variable not in settings.environ:
-            raise UsageError(f"--secret {identity}: the variable {variable} is not set", hint="set it, or give src=FILE")
+            raise UsageError(
+                f"--secret {identity}: the variable {variable} is not set", hint="set it, or give src=FILE"
+            )
         value = settings.environ[variable].encode("utf-8", "surrogateescape")
     else:
         try:

@@ -122,10 +122,7 @@ def describe(store: Store, case: load.Case, built: Built) -> dict[str, Any]:
     for name in ("author", "os", "architecture", "variant"):
         if name in document:
             config[name] = document[name]
-    history = [
-        {key: value for key, value in entry.items() if key != "created"}
-        for entry in document["history"]
-    ]
+    history = [{key: value for key, value in entry.items() if key != "created"} for entry in document["history"]]
     answer: dict[str, Any] = {
         "tree": changed,
         "removed": removed,
@@ -201,7 +198,7 @@ def _check_cache(store: Store, case: load.Case, place: Path) -> list[str]:
         seen = {}
         for event in progress.events:
             if isinstance(event, Completed) and event.vertex in names:
-                prefix, _, text = names[event.vertex].partition("] ")
+                _, _, text = names[event.vertex].partition("] ")
                 seen[text] = event.cached
         for one in wanted:
             got = seen.get(one["step"])

@@ -1,0 +1,218 @@
+"""The instructions that do something, RUN, COPY, ADD and WORKDIR, as operations of the graph."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import grammar
+from builder.copy import CopySpec, PathSource, Source, TextSource
+from builder.graph import Vertex
+from builder.mounts import MountPlanner
+from builder.ops import CopyOp, MkdirOp, RunOp
+from grammar import Span, Word
+
+if TYPE_CHECKING:
+    from builder.plan import Planner
+    from builder.stage import StageState
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+PIPES = "/dev/pipes/"
+"""Where scripts from heredocs appear in a step."""
+
+
+class StepPlanner:
+    """Plans steps of the stages of a `Planner`."""
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._mounts = MountPlanner(planner)
+
+    def run(self, stage: StageState, instruction: grammar.Run) -> None:
+        """Plan a RUN."""
+        args, scripts = self._run_command(stage, instruction)
+        mounts, sources = self._mounts.plan(stage, instruction)
+        self._entitled(instruction)
+        network = instruction.network or self._planner.options.network
+        if instruction.network == "default":
+            network = self._planner.options.network
+        given = self._planner.options.build_args
+        op = RunOp(
+            args=args,
+            env=tuple(f"{name}={value}" for name, value in stage.env.items()),
+            cwd=stage.workdir,
+            user=stage.config.config.get("User") or "",
+            mounts=mounts,
+            network=network,
+            security=instruction.security or "sandbox",
+            hostname=given.get("BUILDKIT_SANDBOX_HOSTNAME") or "buildkitsandbox",
+            extra_hosts=self._planner.options.extra_hosts,
+            shm_size=self._planner.options.shm_size,
+            ulimits=self._planner.options.ulimits,
+            scripts=scripts,
+            platform=str(stage.platform),
+            proxies=_proxies(given, stage.env),
+        )
+        self._planner.advance(stage, op, (stage.tip, *sources), instruction)
+        stage.config.commit(f"RUN {_command_text(stage, args)} # buildkit", layer=True)
+
+    def _entitled(self, instruction: grammar.Run) -> None:
+        for granted, wanted in (
+            ("security.insecure", instruction.security == "insecure"),
+            ("network.host", instruction.network == "host"),
+        ):
+            if wanted and granted not in self._planner.options.allow:
+                raise self._planner.error(
+                    "entitlement", f"{granted} is not allowed", instruction.span, hint=f"pass --allow {granted}"
+                )
+        if instruction.devices:
+            hint = "bind the device in with the host's own means"
+            raise self._planner.error("device", "RUN --device is not supported", instruction.devices[0].span, hint=hint)
+
+    def _run_command(
+        self, stage: StageState, instruction: grammar.Run
+    ) -> tuple[tuple[str, ...], tuple[tuple[str, bytes], ...]]:
+        """Return the arguments to execute and the scripts they need; heredocs become text for the shell or a script."""
+        command = instruction.command
+        if isinstance(command, grammar.ExecForm):
+            return command.args, ()
+        text = command.text
+        if not instruction.heredocs:
+            return (*stage.shell, text), ()
+        first = instruction.heredocs[0]
+        if len(instruction.heredocs) == 1 and text.strip() == first.text:
+            if first.content.startswith("#!"):
+                return (*stage.shell, PIPES + first.name), ((first.name, _bytes(first.body)),)
+            return (*stage.shell, first.body), ()
+        bodies = "".join(f"\n{one.content}{one.name}" for one in instruction.heredocs)
+        return (*stage.shell, text + bodies), ()
+
+    def copy(self, stage: StageState, instruction: grammar.Copy | grammar.Add) -> None:
+        """Plan a COPY or ADD."""
+        dest = self._planner.expand(instruction.destination, stage.env)
+        chown = self._flag(stage, instruction.chown)
+        chmod = self._flag(stage, instruction.chmod)
+        sources = self._sources(stage, instruction)
+        is_copy = isinstance(instruction, grammar.Copy)
+        from_ = instruction.from_ if isinstance(instruction, grammar.Copy) else None
+        if isinstance(instruction, grammar.Add) and instruction.checksum is not None:
+            message = "checksum requires HTTP(S) or Git sources"
+            raise self._planner.error(
+                "checksum", message, instruction.checksum.span, hint="take --checksum out for local files"
+            )
+        spec = CopySpec(
+            sources=tuple(sources),
+            dest=_bytes(dest),
+            workdir=_bytes(stage.workdir),
+            chown=chown,
+            chmod=chmod,
+            link=bool(instruction.link),
+            parents=bool(instruction.parents) if isinstance(instruction, grammar.Copy) else False,
+            exclude=tuple(word.text for word in instruction.excludes),
+            unpack=isinstance(instruction, grammar.Add) and instruction.unpack is not False,
+        )
+        inputs = self._copy_inputs(stage, spec, from_, instruction.span)
+        self._planner.advance(stage, CopyOp(spec=spec), inputs, instruction)
+        stage.config.commit(_copy_text("COPY" if is_copy else "ADD", spec, dest), layer=True)
+
+    def _copy_inputs(self, stage: StageState, spec: CopySpec, from_: Word | None, span: Span) -> tuple[Vertex, ...]:
+        """The parent first, then the tree that path sources are in; heredocs alone need none."""
+        if from_ is not None:
+            return stage.tip, self._planner.source_vertex(stage, from_.text, from_.span)
+        if any(isinstance(source, PathSource) for source in spec.sources):
+            return stage.tip, self._planner.source_vertex(stage, None, span)
+        return (stage.tip,)
+
+    def _flag(self, stage: StageState, word: Word | None) -> str:
+        return "" if word is None else self._planner.expand(word, stage.env)
+
+    def _sources(self, stage: StageState, instruction: grammar.Copy | grammar.Add) -> list[Source]:
+        """Return the sources in the reference's order: paths, then heredocs."""
+        sources: list[Source] = []
+        for word in instruction.sources:
+            text = self._planner.expand(word, stage.env)
+            self._refuse_remote(instruction, word, text)
+            sources.append(PathSource(_bytes(text), len(sources)))
+        for heredoc in instruction.heredocs:
+            content = heredoc.body
+            if heredoc.expand:
+                try:
+                    content = grammar.expand_heredoc(content, stage.env).text
+                except grammar.ExpandError as error:
+                    raise self._planner.error("expansion", f"heredoc {heredoc.name}: {error}", heredoc.span) from error
+            sources.append(TextSource(_bytes(heredoc.name), _bytes(content), len(sources)))
+        return sources
+
+    def _refuse_remote(self, instruction: grammar.Copy | grammar.Add, word: Word, text: str) -> None:
+        lowered = text.lower()
+        url = lowered.startswith(("http://", "https://"))
+        git = lowered.startswith(("git://", "git@", "ssh://")) or (url and lowered.partition("#")[0].endswith(".git"))
+        if not (url or git):
+            return
+        if isinstance(instruction, grammar.Copy):
+            what = "a git ref" if git else "a URL"
+            raise self._planner.error(
+                "copy-remote", f"source can't be {what} for COPY", word.span, hint="use ADD for remote sources"
+            )
+        hint = "download it in a RUN, or before the build, and COPY it"
+        raise self._planner.error(
+            "add-remote", f"ADD of {text} is not supported: sources are local files", word.span, hint=hint
+        )
+
+    def workdir(self, stage: StageState, instruction: grammar.Workdir) -> None:
+        """Plan a WORKDIR."""
+        text = self._planner.expand(instruction.path, stage.env)
+        path = text if text.startswith("/") else posixpath.normpath(posixpath.join(stage.workdir, text))
+        if path.startswith("//"):
+            path = "/" + path.lstrip("/")
+        stage.config.config["WorkingDir"] = path
+        makes = posixpath.normpath(path) != "/"
+        if makes:
+            op = MkdirOp(path=path, user=stage.config.config.get("User") or "")
+            self._planner.advance(stage, op, (stage.tip,), instruction)
+        else:
+            stage.index += 1
+        stage.config.commit(f"WORKDIR {path}", layer=makes)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _proxies(given: Mapping[str, str], env: Mapping[str, str]) -> tuple[str, ...]:
+    """The proxy arguments in both spellings, for those that the environment does not have already."""
+    found: list[str] = []
+    for name in PROXIES:
+        value = given.get(name, given.get(name.lower()))
+        if value is not None:
+            found += [f"{one}={value}" for one in (name, name.lower()) if one not in env]
+    return tuple(found)
+
+
+def _command_text(stage: StageState, args: tuple[str, ...]) -> str:
+    """A RUN's arguments as history shows them: the ARGs declared so far, with the values now in force, go before."""
+    shown: dict[str, str] = {}
+    for name, value in stage.args:
+        shown[name] = f"{name}={stage.env.get(name, value or '')}"
+    prefix = [f"|{len(shown)}", *shown.values()] if shown else []
+    return " ".join([*prefix, *args])
+
+
+def _copy_text(keyword: str, spec: CopySpec, dest: str) -> str:
+    words = [keyword]
+    if spec.parents:
+        words.append("--parents")
+    if spec.chown:
+        words.append("--chown=" + spec.chown)
+    if spec.chmod:
+        words.append("--chmod=" + spec.chmod)
+    for source in spec.sources:
+        match source:
+            case PathSource(path=path):
+                words.append(path.decode("utf-8", "surrogateescape"))
+            case TextSource(name=name):
+                words.append("<<" + name.decode("utf-8", "surrogateescape"))
+            case _:
+                raise AssertionError("BUG: a downloaded file in a plan")
+    return " ".join([*words, dest]) + " # buildkit"
