@@ -69,10 +69,11 @@ class Cli:
         """All containers, as JSON has them."""
         return [json.loads(line) for line in self("ps", "-a", "--format", "json").out.splitlines()]
 
-    def add_image(self, name: str, **config: object) -> None:
-        """Put an image with this config into the store; its one layer is busybox."""
+    def add_image(self, name: str, *, marker: bytes = b"", **config: object) -> None:
+        """Put an image with this config into the store; its one layer is busybox, with a file `/marker` if wanted."""
         with Store.open(self.root) as store, store.lease():
-            layer = store.layers.write(_entries(), forms=Forms.TREE)
+            more = [Entry(b"marker", Kind.FILE, size=len(marker), source=Inline(marker))] if marker else []
+            layer = store.layers.write([*_entries(), *more], forms=Forms.TREE)
             document = {
                 "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64"),
                 "os": "linux",

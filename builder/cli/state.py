@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from builder.cli.context import Settings
 
 if TYPE_CHECKING:
+    from layerstore import Store
     from runner.container import Containers
 
 
@@ -25,3 +26,16 @@ def state_directory(settings: Settings) -> Path:
         return Path("/run/pybuild")
     runtime = settings.environ.get("XDG_RUNTIME_DIR")
     return Path(runtime) / "pybuild" if runtime else settings.root / "run"
+
+
+def touch_running(settings: Settings, store: Store) -> None:
+    """Note that the layers of running containers are in use, also where their image is gone: a sweep leaves them then.
+
+    Called between plan and sweep, it misses none: a container that is not recorded yet has its layers under a lease.
+    """
+    from layerstore.digest import DiffId  # noqa: PLC0415
+
+    for container in containers_of(settings).all():
+        if container.state().claimed:
+            for text in container.config.layers:
+                store.layers.find(DiffId.parse(text))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.cli.context import Settings
+from builder.cli.state import touch_running
 from builder.cli.table import echo_table
 from builder.errors import UsageError
 from builder.progress.words import size
@@ -75,13 +76,16 @@ def gc(settings: Settings, *, unused_for: str | None, everything: bool, dry_run:
     since = now if everything else 0
     if unused_for is not None:
         since = now - duration(unused_for) * 1_000_000_000
-    with settings.open_store() as store:
+    # The lease makes the plan spare what is touched first; what started after that, the sweep sees touched again.
+    with settings.open_store() as store, store.lease():
+        touch_running(settings, store)
         plan = store.gc(keep_used_since=since)
         if dry_run:
             for line in plan.describe():
                 click.echo(line)
             click.echo(f"Would free {size(_reclaimable(os.fsencode(settings.root), plan))}", err=True)
             return
+        touch_running(settings, store)
         click.echo(f"Freed {size(store.sweep(plan))}", err=True)
 
 
@@ -93,7 +97,8 @@ command.add_command(gc, "prune")
 @click.pass_obj
 def du(settings: Settings) -> None:
     """Show what takes how much space on disk, and how much of it `pybuild store gc` would free."""
-    with settings.open_store() as store:
+    with settings.open_store() as store, store.lease():
+        touch_running(settings, store)
         plan = store.gc()
     root = os.fsencode(settings.root)
     rows: list[tuple[str, str, str]] = []

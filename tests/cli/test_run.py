@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,7 +168,7 @@ def test_user(cli: Cli, user: str, identity: str) -> None:
         ({"Entrypoint": ["echo", "entry"], "Cmd": ["cmd"]}, ("mine",), "entry mine"),
     ],
 )
-def test_entrypoint_and_command(cli: Cli, config: dict[str, object], words: tuple[str, ...], said: str) -> None:
+def test_entrypoint_and_command(cli: Cli, config: dict[str, Any], words: tuple[str, ...], said: str) -> None:
     """Arguments replace the image's command and follow its entrypoint."""
     cli.add_image("entry", **config)
 
@@ -500,6 +501,27 @@ def test_ps(cli: Cli) -> None:
     assert ["CONTAINER", "ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"] == table[0].split()
     assert "Up " in table[1]
     assert "Exited (4) " in table[2]
+
+
+def test_gc_spares_what_runs(cli: Cli) -> None:
+    """A running container keeps its layers though its image was removed; they go once it has ended."""
+    cli.add_image("gone", Labels={"own": "layer"}, marker=b"only here\n")
+    script = "echo up; read line; cat /marker"
+    process = cli.start("run", "--rm", "-i", "--network", "none", "gone", "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    read_until(process.stdout.fileno(), b"up\n")
+    trees = set(os.listdir(cli.root / "trees"))
+
+    assert 0 == cli("rmi", "gone").status
+    assert 0 == cli("store", "gc").status
+    assert trees == set(os.listdir(cli.root / "trees"))
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    assert b"only here\n" == read_until(process.stdout.fileno(), b"here\n")
+    assert 0 == end(process)
+    assert 0 == cli("store", "gc").status
+    assert 1 == len(trees - set(os.listdir(cli.root / "trees")))
 
 
 # -- network ------------------------------------------------------------------------------------------------------
