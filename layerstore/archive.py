@@ -97,8 +97,8 @@ def named_compression(name: str) -> Compression:
 def load(store: Store, source: Path | Readable, *, platform: Platform | None = None) -> list[Image]:
     """Read all images of an OCI layout directory, or of a tar (compressed or not): an OCI layout or a docker archive.
 
-    `platform` chooses where an image is there for several; None takes the first. Returns the images as they are in the
-    store, in the archive's order, with the names they brought. InvalidArchive, ManifestError, CorruptContent.
+    `platform` chooses where an image is there for several; None takes the first. Returns the images in the
+    archive's order; their `names` are those they brought. Raises InvalidArchive, ManifestError, CorruptContent.
     """
     with store.lease():
         if isinstance(source, Path):

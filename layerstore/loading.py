@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 from layerstore.compress import Compression, Decompressed, Readable, detect
 from layerstore.digest import Digest
-from layerstore.entry import Kind, Stream
-from layerstore.errors import CorruptContent, StoreError
+from layerstore.entry import Entry, Kind, Stream
+from layerstore.errors import CorruptContent, StoreError, UnsafeLayer
 from layerstore.images import Image
 from layerstore.layout import blob_path
 from layerstore.oci import (
@@ -36,6 +36,7 @@ _METADATA_LIMIT = 8 << 20
 _DEPTH = 4
 _XZ = b"\xfd7zXZ\x00"
 _BZIP2 = b"BZh"
+_EXPECTED = "expected is an OCI layout (index.json) or a docker archive (manifest.json)"
 
 
 class InvalidArchive(StoreError):
@@ -94,18 +95,24 @@ class TarFiles:
         from layerstore.tarread import read_tar  # noqa: PLC0415 - only where a tar is read
 
         with decompressed(stream) as content:
-            for entry in read_tar(content):
-                name = os.fsdecode(entry.path)
-                if entry.kind is Kind.SYMLINK:
-                    target = os.fsdecode(entry.target)
-                    self._links[name] = os.path.normpath(os.path.join(os.path.dirname(name), target))
-                elif entry.kind is Kind.HARDLINK:
-                    self._links[name] = os.fsdecode(entry.target)
-                elif entry.kind is Kind.FILE and isinstance(entry.source, Stream):
-                    if name in self._SMALL:
-                        self._small[name] = _limited(entry.source.file.read(_METADATA_LIMIT + 1), name)
-                    else:
-                        self._kept[name] = _File(*store.blobs.put(entry.source.file, expected=_named_digest(name)))
+            try:
+                for entry in read_tar(content):
+                    self._take(store, entry)
+            except UnsafeLayer as error:
+                raise InvalidArchive(f"this is no image archive: {error.message}", hint=_EXPECTED) from error
+
+    def _take(self, store: Store, entry: Entry) -> None:
+        name = os.fsdecode(entry.path)
+        if entry.kind is Kind.SYMLINK:
+            target = os.fsdecode(entry.target)
+            self._links[name] = os.path.normpath(os.path.join(os.path.dirname(name), target))
+        elif entry.kind is Kind.HARDLINK:
+            self._links[name] = os.fsdecode(entry.target)
+        elif entry.kind is Kind.FILE and isinstance(entry.source, Stream):
+            if name in self._SMALL:
+                self._small[name] = _limited(entry.source.file.read(_METADATA_LIMIT + 1), name)
+            else:
+                self._kept[name] = _File(*store.blobs.put(entry.source.file, expected=_named_digest(name)))
 
     def read(self, name: str) -> bytes | None:
         """Return a small file, None if it is not there."""
@@ -159,7 +166,7 @@ class Loader:
         docker = self._docker_entries()
         index = self._files.read("index.json")
         if index is None and docker is None:
-            hint = "expected is an OCI layout (index.json) or a docker archive (manifest.json)"
+            hint = _EXPECTED
             if self._files.read("repositories") is not None:
                 hint = "it was saved by a docker older than 1.10; save it again with a current one"
             raise InvalidArchive("this is no image archive", hint=hint)
@@ -183,13 +190,14 @@ class Loader:
         images: dict[Digest, Image] = {}
         for group, entries in groups.items():
             found = self._choose(Index(manifests=tuple(entries)))
-            names = () if group[0].startswith("#") else group
-            image = self._image(*found, names)
-            more = [_canonical(tag) for tag in tags.get(image.id.hex, ())]
-            for name in more:
-                if name not in image.names:
-                    image = self._store.images.tag(image, name)
-            images[image.id] = image
+            image = self._image(*found, () if group[0].startswith("#") else group)
+            brought = [*images[image.id].names] if image.id in images else []
+            brought += [] if group[0].startswith("#") else group
+            for name in (_canonical(tag) for tag in tags.get(image.id.hex, ())):
+                if name not in brought:
+                    self._store.images.tag(image, name)
+                    brought.append(name)
+            images[image.id] = image._replace(names=tuple(brought))
         return list(images.values())
 
     def _choose(self, index: Index) -> tuple[bytes, Manifest]:
@@ -263,7 +271,8 @@ class Loader:
             if compression is Compression.NONE and file.digest != diff_id:
                 raise CorruptContent(f"the layer {name} should have been {diff_id} but is {file.digest}")
             self._store.layers.adopt(file.digest, compression.media_type, diff_id, file.size)
-        return self._store.images.put(config, layers=layers, names=[_canonical(tag) for tag in entry["RepoTags"]])
+        names = [_canonical(tag) for tag in entry["RepoTags"]]
+        return self._store.images.put(config, layers=layers, names=names)._replace(names=tuple(names))
 
     def _member(self, name: str) -> _File:
         file = self._files.keep(os.path.normpath(name), None)

@@ -322,7 +322,7 @@ class Served:
         )
         self.manifest = Manifest(config=config, layers=(layer,)).to_json()
         self.sent = self.layer
-        self.cuts = iter(())
+        self.cuts: Iterator[int] = iter(())
         fake.script = self.answer
         self.reference = Reference.parse(f"{fake.host}/served:1")
 
