@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import grammar
 from builder.context import LocalContext
 from builder.dockerignore import IgnoreFile, find_ignore_file
+from builder.errors import LocatedError
 from builder.events import Progress, VertexId
 from builder.execute import Executor
 from builder.graph import Graph, Vertex
@@ -87,30 +88,39 @@ def build(
     Nothing is left behind but finished steps: their layers are found by the next build, however this one ends.
     """
     dockerfile = dockerfile or parse(options)
-    with store.lease():
+    with _quoting(dockerfile.ast), store.lease():
         sources = ImageSources(store, client, clock=clock, emit=progress.emit, pull=options.pull)
         planned = plan(dockerfile, options.plan, sources)
-        scratch = store.root / "tmp" / f"build-{os.getpid()}-{os.urandom(4).hex()}"
         executor = Executor(
             store,
             _contexts(planned.graph, options, clock),
-            steps=partial(_steps, store, options, scratch, clock),
+            steps=partial(_steps, store, options, clock),
             clock=clock,
             wants_tree=_wants_tree(planned.graph, planned.target),
             created_ns=UNDATED_NS if options.epoch is None else options.epoch,
         )
         solver = Solver(executor, progress, clock, jobs=options.jobs)
-        with contextlib.ExitStack() as ended:
-            ended.callback(_remove, scratch)
-            ended.callback(executor.close)
+        try:
             result = solver.solve(planned.graph, planned.target)
+        finally:
+            executor.close()
         config = planned.config.document_for(result.layers, result.created, epoch=options.epoch)
         names = [reference.canonical for reference in options.names]
         image = store.images.put(config, layers=result.layers, names=names)
     return Built(image=image, plan=planned)
 
 
-def _steps(store: Store, options: BuildOptions, scratch: Path, clock: Callable[[], float]) -> RunSteps:
+@contextlib.contextmanager
+def _quoting(ast: grammar.Ast) -> Iterator[None]:
+    """Give located errors the text that they quote: what raises them knows places only."""
+    try:
+        yield
+    except LocatedError as error:
+        error.source, error.name = ast.source, ast.name
+        raise
+
+
+def _steps(store: Store, options: BuildOptions, clock: Callable[[], float]) -> RunSteps:
     """Make what executes RUNs; a build that is all cached does without the runner."""
     from builder.network import BuildNetwork  # noqa: PLC0415
     from builder.runstep import RunSteps  # noqa: PLC0415
@@ -118,8 +128,7 @@ def _steps(store: Store, options: BuildOptions, scratch: Path, clock: Callable[[
     return RunSteps(
         store=store,
         network=BuildNetwork(state=options.state, default=options.network),
-        scratch=scratch,
-        logs=store.root / "logs" / scratch.name.removeprefix("build-"),
+        logs=store.root / "logs" / f"{int(clock() * 1000)}-{os.getpid()}",
         clock=clock,
         secrets=options.secrets,
         ssh=options.ssh,
@@ -144,10 +153,3 @@ def _contexts(graph: Graph, options: BuildOptions, clock: Callable[[], float]) -
 def _wants_tree(graph: Graph, target: Vertex) -> frozenset[VertexId]:
     """The vertices whose layers somebody reads as files: all that another one takes as an input."""
     return frozenset(one.id for vertex in graph.needed(target) for one in vertex.inputs)
-
-
-def _remove(scratch: Path) -> None:
-    if scratch.exists():
-        import shutil  # noqa: PLC0415 - only builds that ran something have a scratch directory
-
-        shutil.rmtree(scratch)

@@ -32,12 +32,16 @@ from builder.graph import Vertex
 from builder.ops import BindMount, ContextOp, CopyOp, ImageOp, MkdirOp, RunOp, ScratchOp
 from builder.solve import Result
 from grammar import Diagnostic
-from layerstore import CacheKey, CacheRecord, DiffId, Digest, Store, chain_id
+from layerstore import CacheKey, CacheRecord, DiffId, Digest, Store, StoreError, chain_id
+from runner.errors import RunnerError
 
 if TYPE_CHECKING:
     from builder.context import LocalContext
     from builder.runstep import RunSteps
     from layerstore import View
+
+
+_CODES = ("store", "container")
 
 
 class MadeLayer(NamedTuple):
@@ -314,10 +318,12 @@ class _Located:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, BuildError) or isinstance(error, LocatedError) or self.vertex.span is None:
+        located = isinstance(error, LocatedError | Canceled) or self.vertex.span is None
+        if located or not isinstance(error, BuildError | StoreError | RunnerError):
             return
         span = self.vertex.span
         if isinstance(error, CopyError) and self.vertex.words:
             span = self.vertex.words[error.word] if error.word >= -1 else span
-        diagnostic = Diagnostic(code=error.code, message=error.message, span=span, hint=error.hint)
+        code = error.code if isinstance(error, BuildError) else _CODES[isinstance(error, RunnerError)]
+        diagnostic = Diagnostic(code=code, message=error.message, span=span, hint=error.hint)
         raise LocatedError((diagnostic,)) from error

@@ -52,13 +52,12 @@ class SecretMissing(BuildError):
 class RunSteps:
     """Executes the RUNs of one build. The launcher and the network start with the first of them.
 
-    `scratch` is a directory of this build's own, `secrets` map ids to
+    `secrets` map ids to
     values, `ssh` ids to sockets of agents. `logs` is the directory where output is kept whole.
     """
 
     store: Store
     network: BuildNetwork
-    scratch: Path
     logs: Path
     clock: Callable[[], float]
     secrets: Mapping[str, bytes] = field(default_factory=dict)
@@ -66,6 +65,7 @@ class RunSteps:
     cache_namespace: str = ""
     cgroup_parent: str | None = None
     _launcher: Launcher | None = None
+    _scratch: Upper | None = None
     _running: set[Process] = field(default_factory=set)
     _canceled: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -106,6 +106,9 @@ class RunSteps:
         if launcher is not None:
             launcher.close()
         self.network.close()
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            self.store.layers.discard(scratch)
 
     # -- before ---------------------------------------------------------------------------------------------------
 
@@ -179,10 +182,11 @@ class RunSteps:
         """Return a file of the build's scratch directory with this content; steps with the same content share it."""
         import hashlib  # noqa: PLC0415
 
-        path = self.scratch / f"{hashlib.sha256(data).hexdigest()[:16]}-{name}"
         with self._lock:
+            if self._scratch is None:
+                self._scratch = self.store.layers.prepare()  # locked while this process lives, litter afterwards
+            path = self._scratch.path / f"{hashlib.sha256(data).hexdigest()[:16]}-{name}"
             if not path.exists():
-                self.scratch.mkdir(mode=0o711, parents=True, exist_ok=True)
                 path.write_bytes(data)
                 path.chmod(mode)
         return path

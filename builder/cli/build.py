@@ -92,7 +92,7 @@ def command(settings: Settings, /, **given: Any) -> None:
     """
     outputs = _outputs(settings, given)
     mode = "quiet" if given["quiet"] else given["progress"] or settings.progress
-    with settings.open_store() as store, _workspace(store) as workspace:
+    with settings.open_store() as store, _workspace(store, given["context"]) as workspace:
         inputs = read_inputs(settings, given["context"], given["file"], unpack_to=workspace)
         options = _options(settings, given, inputs, store, outputs)
         progress = create(
@@ -206,16 +206,16 @@ def _outputs(settings: Settings, given: dict[str, Any]) -> list[Output]:
 
 
 @contextlib.contextmanager
-def _workspace(store: Store) -> Iterator[Path]:
-    """A directory for a context that arrives on stdin; gone afterwards."""
-    path = store.root / "tmp" / f"context-{os.getpid()}-{os.urandom(4).hex()}"
+def _workspace(store: Store, context: str) -> Iterator[Path]:
+    """A directory for a context that arrives on stdin; gone afterwards, litter for gc if this process is killed."""
+    if context != "-":
+        yield store.root
+        return
+    upper = store.layers.prepare()
     try:
-        yield path
+        yield upper.path
     finally:
-        if path.exists():
-            import shutil  # noqa: PLC0415 - only for contexts on stdin
-
-            shutil.rmtree(path)
+        store.layers.discard(upper)
 
 
 def _client(settings: Settings) -> Client:

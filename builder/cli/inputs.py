@@ -81,7 +81,6 @@ def _from_stdin(file: str | None, unpack_to: Path) -> Inputs:
     from builder.unpack import Archive, is_archive  # noqa: PLC0415 - only for contexts on stdin
     from builder.writetree import write_tree  # noqa: PLC0415
 
-    unpack_to.mkdir(parents=True, mode=0o700)
     spool = unpack_to / "stdin"
     with open(spool, "wb") as out:
         while data := sys.stdin.buffer.read(1 << 20):
