@@ -94,6 +94,11 @@ class Config(NamedTuple):
         """The twelve digits that people see."""
         return self.id[:12]
 
+    @property
+    def keeps_log(self) -> bool:
+        """Whether its output is kept: not where it goes to whoever started it and nothing else of it stays either."""
+        return self.detached or not self.auto_remove
+
 
 class State(NamedTuple):
     """What a container is now.

@@ -8,13 +8,15 @@ back. It knows nothing of where the bytes come from.
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import time
 from collections.abc import Callable, Iterator
 from json.encoder import encode_basestring_ascii as _quote
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import mmap
 
 LINE_LIMIT = 16 << 10
 """A line is cut into records of this many bytes, as docker does, so that memory stays bounded."""
@@ -116,6 +118,8 @@ def _record(line: bytes) -> Record:
 
 def _tail_offset(fd: int, count: int) -> int:
     """Return where the last `count` lines start; records that were cut from one line count as that line."""
+    import mmap  # noqa: PLC0415 - not needed to write
+
     size = os.fstat(fd).st_size
     if count == 0 or size == 0:
         return size

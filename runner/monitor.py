@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -168,8 +167,10 @@ class Supervisor:
             case _:
                 assert_never(bundle.network)
         self._write_files(endpoint)
-        log = LogWriter(container.log, clock=container.clock)
-        stack.callback(self._close_log, log)
+        log = None
+        if container.config.keeps_log:
+            log = LogWriter(container.log, clock=container.clock)
+            stack.callback(self._close_log, log)
         stack.callback(self._close_streams)
         inner = self._open_streams(stack, log, terminal=spec.process.terminal, owner=spec.process.user.uid)
         try:
@@ -213,7 +214,7 @@ class Supervisor:
         (path / HOSTNAME).write_bytes(hosts.hostname_file(own))
 
     def _open_streams(
-        self, stack: contextlib.ExitStack, log: LogWriter, *, terminal: bool, owner: int
+        self, stack: contextlib.ExitStack, log: LogWriter | None, *, terminal: bool, owner: int
     ) -> tuple[int, int, int]:
         """Return the container's ends of its streams; ours go into `_pumps`."""
         if terminal:
@@ -241,7 +242,7 @@ class Supervisor:
             self._add_input(Pump(self._stdin, ours, closes_sink=True))
         return theirs
 
-    def _attach_terminal(self, master: int, log: LogWriter) -> None:
+    def _attach_terminal(self, master: int, log: LogWriter | None) -> None:
         os.set_blocking(master, False)
         self._pumps.append(Pump(master, self._stdout, tap=_tap(log, "stdout")))
         if self._stdin is not None:
@@ -286,6 +287,8 @@ def start_detached(containers: Containers, container: Container, bundle: Bundle,
 
     Raises RunnerError as `Supervisor.run` does, and if the supervisor itself dies.
     """
+    import pickle  # noqa: PLC0415 - only between these two processes
+
     assert container.lock is not None, "BUG: only the supervisor hands a container on"
     trace = container.path / "monitor.log"
     told, tell = os.pipe()
@@ -340,6 +343,8 @@ def main(args: Sequence[str]) -> NoReturn:
     os.chdir("/")
     with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as comm:
         comm.write("pybuild-monitor")
+    import pickle  # noqa: PLC0415
+
     with open(payload, "rb") as file:
         root, path, bundle, keep_stdin, places = pickle.load(file)
     # Where the caller's libraries are: the bridge needs one that is not part of Python.
@@ -368,8 +373,8 @@ def _tell(fd: int, failure: dict[str, object] | None) -> None:
     os.close(fd)
 
 
-def _tap(log: LogWriter, stream: str) -> Callable[[bytes], None]:
-    return lambda data: log.write(stream, data)
+def _tap(log: LogWriter | None, stream: str) -> Callable[[bytes], None] | None:
+    return None if log is None else lambda data: log.write(stream, data)
 
 
 def _read(path: bytes) -> bytes:

@@ -15,6 +15,8 @@ __all__ = ["main"]
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command that `args` (the process's own without them) name and exit with its status."""
     words = list(sys.argv[1:] if args is None else args)
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        _open_closed_streams()
     if words == ["--version"]:
         # The one command that scripts call to see whether pybuild is there: it costs an interpreter and nothing else.
         from builder.version import VERSION  # noqa: PLC0415
@@ -25,3 +27,16 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     from builder.cli.errors import exit_status  # noqa: PLC0415
 
     sys.exit(exit_status(app, words))
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null where the caller closed a standard stream: else the next file opened would be taken for it."""
+    import os  # noqa: PLC0415 - hardly ever needed
+
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115 - for the life of the process

@@ -32,6 +32,13 @@ def command(settings: Settings, *, follow: bool, tail: int | None, timestamps: b
     from runner.log import read_log  # noqa: PLC0415 - not for --help
 
     container = containers_of(settings).find(name)
+    if not container.config.keeps_log:
+        from runner.errors import RunnerError  # noqa: PLC0415
+
+        raise RunnerError(
+            f"the output of {container.config.name} is not kept: it runs in the foreground and with --rm",
+            hint="leave --rm out, or run it with -d",
+        )
     alive = container.supervised if follow else None
     for record in read_log(container.log, tail=tail, follow=alive):
         prefix = f"{record.time} ".encode() if timestamps else b""
