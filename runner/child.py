@@ -70,7 +70,7 @@ class Channel:
 def become(channel_fd: int, stdio: list[int], netns: int | None, launcher: int) -> NoReturn:
     """Turn this fresh fork, pid 1 of a new pid namespace, into the container that the caller describes on the channel.
 
-    `launcher` is a pidfd of the launcher. Never returns: a failure is reported as (stage, errno, path) and ends it.
+    `launcher` is a pidfd of the launcher. Does not return: a failure is reported as (stage, errno, path) and ends it.
     """
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signals.SIGKILL)
     channel = Channel(sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM, 0, channel_fd))
@@ -206,8 +206,7 @@ class Container:
             size = rows.to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4)
             fcntl.ioctl(slave, _TIOCSWINSZ, size)
         os.fchown(slave, plan["uid"], -1)
-        name = os.readlink(b"/proc/self/fd/%d" % slave)
-        tree = syscalls.open_tree(syscalls.AT_FDCWD, name, recursive=False)
+        tree = syscalls.open_tree(syscalls.AT_FDCWD, b"/proc/self/fd/%d" % slave, recursive=False)
         root.attach(tree, b"dev/console", directory=False)
         os.close(tree)
         for target in range(3):
@@ -221,8 +220,12 @@ class Container:
     def _limits(self) -> None:
         os.umask(self._plan["umask"])
         if self._plan["rlimits"]:
-            for number, soft, hard in self._plan["rlimits"]:
-                resource.setrlimit(number, (soft, hard))
+            self._enter("limits")
+            for number, name, soft, hard in self._plan["rlimits"]:
+                try:
+                    resource.setrlimit(number, (soft, hard))
+                except ValueError as error:  # what Python makes of EPERM and EINVAL
+                    raise OSError(errno.EPERM, f"{error}", name) from None
 
     def _confine(self) -> None:
         """Filter, capabilities, user. Without no_new_privs a filter needs CAP_SYS_ADMIN and goes first; else last."""
@@ -333,7 +336,8 @@ def _execute(args: tuple[bytes, ...], env: dict[bytes, bytes]) -> NoReturn:
     if b"/" in name:
         candidates = [name]
     else:
-        candidates = [(part or b".") + b"/" + name for part in env.get(b"PATH", b"").split(b":")]
+        path = env.get(b"PATH")
+        candidates = [(part or b".") + b"/" + name for part in path.split(b":")] if path else []
     reason = errno.ENOENT
     for candidate in candidates:
         try:

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -76,6 +77,7 @@ class Process:
                 raise self._lost
             if self._ended is None:
                 self._ended = self._end()
+                self._clean()
             return self._ended
 
     def signal(self, signum: int) -> None:
@@ -107,7 +109,6 @@ class Process:
         if not data:
             self._lost = LauncherError("the launcher ended and its containers with it", hint="run the command again")
             raise self._lost
-        self._clean()
         return ExitStatus.of(int(data))
 
     def _clean(self) -> None:
@@ -134,7 +135,7 @@ class Launcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             if in_process:
-                if threading.active_count() > 1:
+                if len(os.listdir("/proc/self/task")) > 1:
                     raise LauncherError("BUG: a process with threads cannot be forked into a launcher")
                 pid = _fork(theirs)
             else:
@@ -169,14 +170,14 @@ class Launcher:
             with theirs:
                 process = self._request(spec, theirs, (stdin, stdout, stderr))
             try:
-                channel.sendall(len(plan).to_bytes(4, "little") + plan)
+                with suppress(BrokenPipeError, ConnectionResetError):  # it is gone already: what follows says so
+                    channel.sendall(len(plan).to_bytes(4, "little") + plan)
                 self._follow(channel, process, on_namespaces)
-            except BrokenPipeError as error:
-                process.wait()
-                raise LauncherError("the container was killed while it was set up") from error
             except BaseException:
                 process.signal(signal.SIGKILL)
                 process.wait()
+                if process.terminal is not None:
+                    os.close(process.terminal)
                 raise
         return process
 
@@ -186,7 +187,8 @@ class Launcher:
             if self._control.fileno() < 0:
                 return
             self._control.close()
-            os.waitpid(self.pid, 0)
+            with suppress(ChildProcessError):  # a caller that ignores SIGCHLD has nothing to reap
+                os.waitpid(self.pid, 0)
 
     def _program(self, spec: Spec) -> bytes:
         """Return the compiled filter, made once per profile and set of capabilities."""
@@ -221,7 +223,10 @@ class Launcher:
             finally:
                 if netns >= 0:
                     os.close(netns)
-        data, rights, _, _ = socket.recv_fds(ours, 32, 1)
+        try:
+            data, rights, _, _ = socket.recv_fds(ours, 32, 1)
+        except ConnectionResetError:
+            data, rights = b"", []
         if not rights:
             ours.close()
             if not data:
@@ -237,7 +242,8 @@ class Launcher:
                 case ("namespaces",):
                     assert hook is not None
                     hook(process.pid)
-                    channel.sendall(b"\1")
+                    with suppress(BrokenPipeError, ConnectionResetError):
+                        channel.sendall(b"\1")
                 case ("terminal",):
                     pass
                 case ("ready", stubs):
@@ -256,15 +262,15 @@ def _receive(channel: socket.socket, process: Process) -> tuple[Any, ...]:
     """Return one report, () at the end; a descriptor beside it is the terminal's."""
     try:
         head, fds, _, _ = socket.recv_fds(channel, 4, 1)
+        if fds:
+            process.terminal = fds[0]
+            os.set_inheritable(fds[0], False)  # noqa: FBT003  (positional only)
+        size = int.from_bytes(head, "little")
+        data = channel.recv(size, socket.MSG_WAITALL) if size else b""
     except ConnectionResetError:
         return ()
-    if fds:
-        process.terminal = fds[0]
-        os.set_inheritable(fds[0], False)  # noqa: FBT003  (positional only)
-    if not head:
+    if not data or len(data) < size:
         return ()
-    size = int.from_bytes(head, "little")
-    data = channel.recv(size, socket.MSG_WAITALL)
     message: tuple[Any, ...] = marshal.loads(data)
     return message
 

@@ -78,7 +78,10 @@ class Launcher:
         try:
             pid = os.fork()
             if pid == 0:
-                child.become(fds[0], stdio, joined[0] if joined else None, self._self)
+                try:
+                    child.become(fds[0], stdio, joined[0] if joined else None, self._self)
+                finally:
+                    os._exit(125)  # whatever happens: this process must not go on as a second launcher
         finally:
             syscalls.setns(self._own_pids, syscalls.CLONE_NEWPID)
         pidfd = os.pidfd_open(pid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import stat
+from functools import cache
 from typing import Any, assert_never
 
 from runner import caps, syscalls
@@ -90,7 +91,7 @@ def compile_plan(spec: Spec, program: bytes, *, hook: bool) -> dict[str, Any]:
         "gid": process.user.gid,
         "groups": process.user.additional_gids,
         "umask": process.user.umask,
-        "rlimits": tuple((_rlimit(limit.type), limit.soft, limit.hard) for limit in process.rlimits),
+        "rlimits": tuple((_rlimit(limit.type), limit.type, limit.soft, limit.hard) for limit in process.rlimits),
         "oom_score_adj": process.oom_score_adj,
         "terminal": process.terminal,
         "console_size": process.console_size and (process.console_size.height, process.console_size.width),
@@ -209,10 +210,12 @@ def _host_nodes(given: set[bytes]) -> list[tuple[bytes, int, int, int, int, int]
     return nodes
 
 
+@cache
 def _hierarchies() -> tuple[tuple[bytes, bytes, bytes], ...]:
     """Return the host's cgroup mounts: name in /proc/self/cgroup, mount point, its root in the hierarchy.
 
-    Where there are mounts of version 1, version 2 beside them has no controllers and is left out.
+    Where there are mounts of version 1, version 2 beside them has no controllers and is left out. Looked at once: the
+    host's cgroup mounts are made when it starts.
     """
     kernel_names = {}
     with open("/proc/self/cgroup", "rb") as file:
@@ -259,7 +262,14 @@ def _rootfs(spec: Spec) -> dict[str, Any]:
             places = {"lowers": (), "upper": os.fsencode(path), "work": b"", "recursive": True}
         case _ as unreachable:
             assert_never(unreachable)
-    return {**places, "read_only": read_only, "user_xattr": False}
+    return {**places, "read_only": read_only, "user_xattr": _in_user_namespace()}
+
+
+@cache
+def _in_user_namespace() -> bool:
+    """Whether this is not the initial user namespace: an overlay then keeps its marks in user.overlay.* attributes."""
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() != [b"0", b"0", b"4294967295"]
 
 
 def _network(spec: Spec) -> str:

@@ -15,6 +15,7 @@ from runner.syscalls import AT_FDCWD
 
 _PATH_FLAGS = os.O_PATH | os.O_CLOEXEC
 _MAX_LINKS = 40
+_NULL_DEVICE = os.makedev(1, 3)
 
 # What tells whether a directory is as it was: mode, uid, gid, mtime_ns, extended attributes but the overlay's own.
 State = tuple[int, int, int, int, tuple[tuple[str, bytes], ...]]
@@ -161,6 +162,8 @@ def mask(root: Root, paths: tuple[bytes, ...]) -> None:
             cover = new_filesystem(b"tmpfs", b"tmpfs", (b"size=0",), syscalls.MOUNT_ATTR_RDONLY)
         else:
             cover = syscalls.open_tree(AT_FDCWD, b"/dev/null", recursive=False)
+            if os.fstat(cover).st_rdev != _NULL_DEVICE:
+                raise OSError(errno.ENODEV, "is not the null device", "/dev/null")
         syscalls.move_mount(cover, target, b"")
         os.close(cover)
         os.close(target)

@@ -249,6 +249,24 @@ def test_resource_limits(bench: Bench) -> None:
     assert (ExitStatus(0, None), "100\n200\n") == bench.run(spec)
 
 
+def test_resource_limit_that_cannot_be_had(bench: Bench) -> None:
+    """A limit that makes no sense is an error with its name."""
+    spec = process(bench, "true", rlimits=(Rlimit(type="RLIMIT_NOFILE", soft=200, hard=100),))
+    with pytest.raises(SetupError) as caught:
+        bench.run(spec)
+
+    assert (caught.value.stage, caught.value.path) == ("limits", "RLIMIT_NOFILE")
+
+
+def test_no_path_no_program(bench: Bench) -> None:
+    """Without PATH only a program with a slash is found."""
+    with pytest.raises(SetupError) as caught:
+        bench.run(process(bench, "true", env=()))
+
+    assert (caught.value.stage, caught.value.errno) == ("exec", 2)
+    assert bench.run(process(bench, "/bin/true", env=())) == (ExitStatus(0, None), "")
+
+
 def test_oom_score(bench: Bench) -> None:
     """The OOM score adjustment reaches the process."""
     assert (ExitStatus(0, None), "500\n") == bench.run(
@@ -385,6 +403,27 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_the_interpreter_cannot_be_written_through_a_container(launcher: Launcher) -> None:
+    """/proc/PID/exe of launcher and containers leads to a read-only mount, for root too (CVE-2019-5736)."""
+    # Opening it for writing says ETXTBSY for as long as any process runs it, so the mount itself is asked.
+    flags = os.statvfs(f"/proc/{launcher.pid}/exe").f_flag
+
+    assert flags & os.ST_RDONLY
+    assert not os.statvfs(os.path.realpath(sys.executable)).f_flag & os.ST_RDONLY
+
+
+def test_killed_while_it_is_set_up(bench: Bench) -> None:
+    """A container that is killed during its setup is an error of its own, whatever the hook does afterwards."""
+    with pytest.raises(LauncherError, match="killed while it was set up"):
+        bench.launcher.spawn(
+            bench.spec("true"),
+            stdin=0,
+            stdout=1,
+            stderr=2,
+            on_namespaces=lambda pid: os.kill(pid, signal.SIGKILL),
+        )
 
 
 def test_lost_launcher_is_an_error(base: Path) -> None:
