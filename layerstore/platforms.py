@@ -31,7 +31,7 @@ _SYSTEMS |= {"plan9", "solaris", "wasip1", "windows"}
 _FORM = "write OS/ARCH[/VARIANT], for example linux/arm64"
 
 
-class InvalidPlatform(StoreError):  # noqa: N818 -- says what happened, as the builder's errors do
+class InvalidPlatform(StoreError):
     """Text that is no platform."""
 
 

@@ -30,7 +30,7 @@ _REFERENCE = rf"(?P<registry>{_HOST})/(?P<repository>{_PATH})(?::(?P<tag>{_TAG})
 _ID = r"[a-f0-9]{64}"
 
 
-class InvalidReference(StoreError):  # noqa: N818 -- says what happened, as the builder's errors do
+class InvalidReference(StoreError):
     """Text that is no image reference."""
 
 
@@ -156,7 +156,7 @@ def _explain(text: str, registry: str, rest: str) -> InvalidReference:
     if "://" in text:
         problem, hint = "it has a scheme", f"leave out {text.partition('://')[0]}://"
     elif repository != repository.lower():
-        problem, hint = "the repository must be in lower case", f"did you mean {_lower_name(text)}?"
+        problem, hint = f"repository name ({repository}) must be lowercase", f"did you mean {_lower_name(text)}?"
     elif not re.fullmatch(_HOST, registry):
         problem = f"{registry!r} is no host name with an optional port"
     elif not re.fullmatch(_PATH, repository):
