@@ -107,15 +107,22 @@ def _entries() -> Iterator[Entry]:
 def host_state(root: Path) -> dict[str, list[str]]:
     """What containers of the store at `root` may not leave behind; others may use the machine meanwhile."""
     links = sorted(name for name in os.listdir("/sys/class/net") if name.startswith("pb"))
-    groups = sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/pybuild/*") if _is_empty(path))
+    groups = sorted(filter(_is_empty, _groups()))
     mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(root) in line]
     return {"links": links, "groups": groups, "mounts": mounts, "processes": _processes(root)}
 
 
-def _is_empty(group: Path) -> bool:
+def _groups() -> Iterator[str]:
+    """The control groups of containers, which have ids for names."""
+    for folder, names, _ in os.walk("/sys/fs/cgroup"):
+        if os.path.basename(folder) == "pybuild":
+            yield from (os.path.join(folder, name) for name in names if len(name) == 64)
+
+
+def _is_empty(group: str) -> bool:
     """Whether a control group is one that nobody is in: left behind, or just about to be joined or removed."""
     try:
-        return not (group / "cgroup.procs").read_text()
+        return not Path(group, "cgroup.procs").read_text()
     except OSError:
         return False
 

@@ -23,10 +23,27 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
         sys.stdout.write(f"pybuild {VERSION}\n")
         sys.exit(0)
-    from builder.cli.app import app  # noqa: PLC0415
-    from builder.cli.errors import exit_status  # noqa: PLC0415
-
+    with _QuietInterrupt():
+        from builder.cli.app import app  # noqa: PLC0415
+        from builder.cli.errors import exit_status  # noqa: PLC0415
     sys.exit(exit_status(app, words))
+
+
+class _QuietInterrupt:
+    """Let Ctrl-C end the process at once while there is nothing to clean up, and nobody yet to report it nicely."""
+
+    def __enter__(self) -> None:
+        import signal  # noqa: PLC0415 - --version does without it
+
+        self._before = signal.getsignal(signal.SIGINT)
+        if self._before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def __exit__(self, *_: object) -> None:
+        import signal  # noqa: PLC0415
+
+        if self._before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._before)
 
 
 def _open_closed_streams() -> None:
