@@ -27,6 +27,7 @@ else:  # what the modules above are made of, without the enums that take longer 
     import _socket as sockets
 
 _NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWCGROUP
+_SI_KERNEL = 0x80
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _TIOCSCTTY, _TIOCSWINSZ, _TIOCSPTLCK, _TIOCGPTPEER = 0x540E, 0x5414, 0x40045431, 0x5441
 
@@ -258,10 +259,13 @@ class Container:
         self._channel.send("ready", self.stubs)
         syscalls.close_range(3, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
         if self._plan["init"]:
+            # Blocked before there is anyone to pass them on to: pid 1 loses what comes while it has no handler.
+            signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
             child = os.fork()
             if child:
                 self._channel.close()
                 _reap(child)
+            signals.pthread_sigmask(signals.SIG_SETMASK, ())
         _execute(self._plan["args"], dict(self._plan["env"]))
 
 
@@ -278,7 +282,8 @@ def _write(path: bytes, data: bytes) -> None:
 def _loopback_up() -> None:
     with _InetSocket() as sock:
         request = b"lo".ljust(16, b"\0") + bytes(24)
-        flags = int.from_bytes(fcntl.ioctl(sock.fileno(), _SIOCGIFFLAGS, request)[16:18], "little") | _IFF_UP
+        flags = int.from_bytes(fcntl.ioctl(sock.fileno(), _SI_KERNEL = 0x80
+_SIOCGIFFLAGS, request)[16:18], "little") | _IFF_UP
         fcntl.ioctl(sock.fileno(), _SIOCSIFFLAGS, b"lo".ljust(16, b"\0") + flags.to_bytes(2, "little") + bytes(22))
 
 
@@ -375,11 +380,11 @@ def _reap(child: int) -> NoReturn:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # or the container could reach the interpreter through /proc/1
     os.closerange(0, 3)
     everything = signals.valid_signals()
-    signals.pthread_sigmask(signals.SIG_BLOCK, everything)
     while True:
-        number = signals.sigwait(everything)
-        if number != signals.SIGCHLD:
-            os.kill(child, number)
+        info = signals.sigwaitinfo(everything)
+        if info.si_signo != signals.SIGCHLD:
+            if info.si_code != _SI_KERNEL:  # what the terminal sends goes to the program anyway
+                os.kill(child, info.si_signo)
             continue
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
