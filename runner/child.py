@@ -282,8 +282,7 @@ def _write(path: bytes, data: bytes) -> None:
 def _loopback_up() -> None:
     with _InetSocket() as sock:
         request = b"lo".ljust(16, b"\0") + bytes(24)
-        flags = int.from_bytes(fcntl.ioctl(sock.fileno(), _SI_KERNEL = 0x80
-_SIOCGIFFLAGS, request)[16:18], "little") | _IFF_UP
+        flags = int.from_bytes(fcntl.ioctl(sock.fileno(), _SIOCGIFFLAGS, request)[16:18], "little") | _IFF_UP
         fcntl.ioctl(sock.fileno(), _SIOCSIFFLAGS, b"lo".ljust(16, b"\0") + flags.to_bytes(2, "little") + bytes(22))
 
 
