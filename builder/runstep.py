@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from builder.execute import Executor
     from layerstore import Upper, View
     from runner import AnyMount, Launcher, Process, Spec
+    from runner.devices import DeviceGroup
 
 _READ = 1 << 16
 _TAIL = 20
@@ -65,6 +66,8 @@ class RunSteps:
     cache_namespace: str = ""
     cgroup_parent: str | None = None
     _launcher: Launcher | None = None
+    _insecure_launcher: Launcher | None = None
+    _devices: DeviceGroup | None = None
     _scratch: Upper | None = None
     _running: set[Process] = field(default_factory=set)
     _canceled: bool = False
@@ -102,9 +105,13 @@ class RunSteps:
     def close(self) -> None:
         """End the launcher and take the network away; safe to repeat."""
         with self._lock:
-            launcher, self._launcher = self._launcher, None
-        if launcher is not None:
+            launchers = [one for one in (self._launcher, self._insecure_launcher) if one is not None]
+            self._launcher = self._insecure_launcher = None
+            devices, self._devices = self._devices, None
+        for launcher in launchers:
             launcher.close()
+        if devices is not None:
+            devices.remove()
         self.network.close()
         scratch, self._scratch = self._scratch, None
         if scratch is not None:
@@ -355,7 +362,7 @@ class RunSteps:
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             try:
-                process = self._launch(spec, null, writes)
+                process = self._launch(spec, null, writes, insecure=op.security == "insecure")
             except SetupError as error:
                 if error.stage != "exec":
                     raise
@@ -378,15 +385,11 @@ class RunSteps:
         if status:
             raise self._failed(vertex, op, status, output, "")
 
-    def _launch(self, spec: Spec, null: int, writes: tuple[int, ...]) -> Process:
+    def _launch(self, spec: Spec, null: int, writes: tuple[int, ...], *, insecure: bool) -> Process:
         with self._lock:
             if self._canceled:
                 raise Canceled("canceled")
-            if self._launcher is None:
-                from runner import Launcher  # noqa: PLC0415
-
-                self._launcher = Launcher.start()
-            launcher = self._launcher
+            launcher = self._start_insecure() if insecure else self._start()
         process = launcher.spawn(spec, stdin=null, stdout=writes[0], stderr=writes[1])
         with self._lock:
             self._running.add(process)
@@ -394,6 +397,29 @@ class RunSteps:
         if canceled:
             process.signal(signal.SIGKILL)
         return process
+
+    def _start(self) -> Launcher:
+        """Return the launcher of ordinary steps: they may make device nodes, but not open the host's disks by them."""
+        if self._launcher is None:
+            from runner import Launcher  # noqa: PLC0415
+            from runner.devices import DeviceGroup  # noqa: PLC0415
+
+            launcher = Launcher.start()
+            try:
+                self._devices = DeviceGroup.confine(launcher.pid)
+            except BaseException:
+                launcher.close()
+                raise
+            self._launcher = launcher
+        return self._launcher
+
+    def _start_insecure(self) -> Launcher:
+        """Return the launcher of steps that may use every device."""
+        if self._insecure_launcher is None:
+            from runner import Launcher  # noqa: PLC0415
+
+            self._insecure_launcher = Launcher.start()
+        return self._insecure_launcher
 
     def _failed(self, vertex: Vertex, op: RunOp, status: int, output: StepOutput, hint: str) -> LocatedError:
         words = " ".join(op.args)

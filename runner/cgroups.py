@@ -92,16 +92,20 @@ class Cgroup:
         self._mounts = mounts
 
     @classmethod
-    def create(cls, id: str, limits: Limits, *, parent: str | None = None, root: Path = DEFAULT_ROOT) -> Cgroup:
+    def create(
+        cls, id: str, limits: Limits, *, parent: str | None = None, root: Path = DEFAULT_ROOT, counted: bool = True
+    ) -> Cgroup:
         """Make the groups `<parent>/<id>` and set the limits; one that exists (and is empty) is taken over.
 
-        Where nothing is limited and the host lets nothing be created, the result has no directories and does nothing.
+        Without `counted` there are only the groups that the limits need. Where nothing is limited and the host lets
+        nothing be created, the result has no directories and does nothing.
         RunnerError names controller, file and next action where a limit cannot be applied; nothing is left then.
         """
         limits.check(len(os.sched_getaffinity(0)))
         mounts = Hierarchies.find(root)
         needed = {setting.controller for setting in settings_v1(limits)}
-        group = cls(*_plan(id, parent, mounts, {*_ALWAYS, *needed}), mounts)
+        unified, controllers = _plan(id, parent, mounts, {*_ALWAYS, *needed} if counted else needed)
+        group = cls(unified if counted or not controllers else None, controllers, mounts)
         try:
             group._make(needed)
             group.update(limits)
