@@ -31,6 +31,7 @@ def command(settings: Settings, *, quiet: bool, compression: str | None, level: 
     What the registry has already is not sent. An image that was pulled keeps its digest.
     """
     reference = Reference.parse(name)
+    check_level(compression, level)
     with settings.open_store() as store:
         image = find_image(store, name).image
         digest = push_image(settings, store, image, reference, compression=compression, level=level, quiet=quiet)
