@@ -128,18 +128,15 @@ class Launcher:
 
     @classmethod
     def start(cls, *, in_process: bool = False) -> Self:
-        """Start a launcher; `in_process` forks it from this interpreter, which must have one thread only.
+        """Start a launcher: a fresh interpreter, or with `in_process` a fork of this one while it has a single thread.
 
-        A fresh interpreter takes some 15 ms more, none of which the caller waits for unless it spawns at once.
+        A fresh interpreter takes some 15 ms more, of which the caller waits for none unless it spawns at once. It is
+        the stricter one, see `_read_only_interpreter`.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            if in_process:
-                if len(os.listdir("/proc/self/task")) > 1:
-                    raise LauncherError("BUG: a process with threads cannot be forked into a launcher")
-                pid = _fork(theirs)
-            else:
-                pid = _execute(theirs)
+            alone = in_process and len(os.listdir("/proc/self/task")) == 1  # threads that Python does not know count
+            pid = _fork(theirs) if alone else _execute(theirs)
         return cls(ours, pid)
 
     def __enter__(self) -> Self:
@@ -318,7 +315,8 @@ def _fork(control: socket.socket) -> int:
     """Fork this interpreter, which has one thread, into a launcher.
 
     Safe because no other thread can hold a lock at this moment. What the fork shares of the caller's open files it
-    drops at once, so that the end of the caller is seen and nothing of it is kept open.
+    drops at once, so that the end of the caller is seen and nothing of it is kept open. Its interpreter is not on a
+    read-only mount: that no container executes /proc/self/exe rests on `runner/child.py` refusing to.
     """
     pid = os.fork()
     if pid:

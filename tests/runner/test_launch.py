@@ -426,6 +426,23 @@ def test_killed_while_it_is_set_up(bench: Bench) -> None:
         )
 
 
+def test_a_process_with_threads_is_not_forked(base: Path) -> None:
+    """Asked for a fork in a process with threads, the launcher is a fresh interpreter all the same."""
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        with Launcher.start(in_process=True) as launcher:
+            spec = Spec(rootfs=Directory(path=base, read_only=True), process=ProcessSpec(args=("true",), env=(PATH,)))
+            status = launcher.spawn(spec, stdin=0, stdout=1, stderr=2).wait()
+            command = Path(f"/proc/{launcher.pid}/cmdline").read_bytes()
+    finally:
+        stop.set()
+        thread.join()
+
+    assert (status, b"launcher.py" in command) == (ExitStatus(0, None), True)
+
+
 def test_lost_launcher_is_an_error(base: Path) -> None:
     """A launcher that is killed turns waiting into an error with a message."""
     spec = Spec(rootfs=Directory(path=base, read_only=True), process=ProcessSpec(args=("sleep", "60"), env=(PATH,)))
