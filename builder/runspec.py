@@ -256,7 +256,7 @@ def _secured(spec: Spec, words: Sequence[str]) -> Spec:
             case ("seccomp", _, "unconfined"):
                 spec = replace(spec, seccomp=None)
             case ("seccomp", _, path) if path:
-                spec = replace(spec, seccomp=Seccomp(profile=Path(os.path.abspath(path))))
+                spec = replace(spec, seccomp=Seccomp(profile=Path(path)))
             case ("systempaths", _, "unconfined"):
                 spec = replace(spec, masked_paths=(), readonly_paths=())
             case _:

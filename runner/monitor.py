@@ -66,8 +66,9 @@ class Supervisor:
     """One container's supervisor; `container` is locked by this process and was not started yet.
 
     `stdin`, `stdout` and `stderr` are where its input comes from and its output goes to, None for nowhere: its stdin
-    is then /dev/null, or with `keep_stdin` open without ever having anything to read. The process must have one
-    thread.
+    is then /dev/null, or with `keep_stdin` open without ever having anything to read. `problems` tells afterwards what
+    went wrong without ending it; `ending` is true from when nothing is left but to clean up, which should not be
+    interrupted.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Supervisor:
     ) -> None:
         self.problems: list[str] = []
         self.oom_killed = False
+        self.ending = False
         self._containers = containers
         self._container = container
         self._bundle = bundle
@@ -102,10 +104,13 @@ class Supervisor:
         container = self._container
         try:
             with contextlib.ExitStack() as stack:
-                process, address, ports = self._start(stack)
-                container.started(process.pid, address=address, ports=ports)
-                ready()
-                code = self._attend(process)
+                try:
+                    process, address, ports = self._start(stack)
+                    container.started(process.pid, address=address, ports=ports)
+                    ready()
+                    code = self._attend(process)
+                finally:
+                    self.ending = True
             container.exited(code, oom_killed=self.oom_killed, error="; ".join(self.problems))
         except RunnerError as error:
             self._record_failure(error.exit_status if isinstance(error, SetupError) else error.exit_code, error.message)

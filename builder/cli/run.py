@@ -230,7 +230,7 @@ def _attach(
 
 
 class _Signals:
-    """What arrives while a container runs goes to it; before it runs, and once it has ended, it ends us."""
+    """What arrives while a container runs goes to it; before it runs, and while its last output drains, it ends us."""
 
     def __init__(self) -> None:
         self.supervisor: Supervisor | None = None
@@ -267,6 +267,8 @@ class _Signals:
             self.terminal.resume()
         if self.supervisor is not None and self.supervisor.running:
             self.supervisor.signal(signum)
+        elif self.supervisor is not None and self.supervisor.ending:
+            return
         elif signum == signal.SIGINT:
             raise KeyboardInterrupt
         elif signum in _ENDING:
@@ -303,6 +305,7 @@ def _options(settings: Settings, given: dict[str, Any]) -> RunOptions:
         memory_swap=swap,
         shm_size=size("shm_size"),
         console_size=console,
+        security_options=tuple(_with_absolute_path(settings, word) for word in given["security_options"]),
         **{name: given[name] for name in _PLAIN},
     )
 
@@ -310,9 +313,15 @@ def _options(settings: Settings, given: dict[str, Any]) -> RunOptions:
 _PLAIN = (
     "name", "entrypoint", "workdir", "user", "hostname", "network", "publish", "publish_all", "add_hosts", "dns",
     "cpus", "cpu_shares", "cpuset_cpus", "pids_limit", "ulimits", "read_only", "privileged", "cap_add", "cap_drop",
-    "security_options", "init", "interactive", "terminal", "detach", "remove", "stop_signal", "stop_timeout",
+    "init", "interactive", "terminal", "detach", "remove", "stop_signal", "stop_timeout",
 )  # fmt: skip
 """The options that go on as they were given."""
+
+
+def _with_absolute_path(settings: Settings, word: str) -> str:
+    """Return a security option whose profile, if it names one, is an absolute path."""
+    key, _, value = word.partition("=" if "=" in word else ":")
+    return f"seccomp={settings.path(value)}" if key == "seccomp" and value not in {"", "unconfined"} else word
 
 
 def _reader(settings: Settings) -> Any:
