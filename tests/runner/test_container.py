@@ -114,7 +114,7 @@ from runner.container import Config, Containers
 containers = Containers(Path(sys.argv[1]))
 mine = containers.create(Config(id=sys.argv[2], name="lost", auto_remove=sys.argv[3] == "rm"))
 if sys.argv[4] == "running":
-    child = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "60")
+    child = os.posix_spawnp("sleep", ["sleep", "60"], os.environ)  # returns once it is executed, the lock closed
     mine.started(child)
     print(child, flush=True)
 else:
