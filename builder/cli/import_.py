@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from builder.cli.context import Settings
+from builder.cli.registry import platform_of
 from builder.errors import SourceError, UsageError
 from layerstore.platforms import Platform
 from layerstore.reference import Reference
@@ -48,8 +49,7 @@ def command(
     reference = None if name is None else Reference.parse(name)
     if reference is not None and reference.digest is not None:
         raise UsageError(f"{name} has a digest, which follows from the content", hint="give a name and a tag only")
-    host = Platform.parse(settings.platform, host=Platform("linux", "amd64"))
-    wanted = host if platform is None else Platform.parse(platform, host=host)
+    wanted = platform_of(settings, platform)
     from builder.image import timestamp  # noqa: PLC0415 - not for --help
     from layerstore.archive import import_rootfs  # noqa: PLC0415
     from layerstore.oci import to_json  # noqa: PLC0415

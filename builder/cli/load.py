@@ -8,8 +8,8 @@ import click
 
 from builder.cli.context import Settings
 from builder.cli.lookup import familiar
+from builder.cli.registry import platform_of
 from builder.errors import UsageError
-from layerstore.platforms import Platform
 
 
 @click.command("load")
@@ -24,8 +24,7 @@ def command(settings: Settings, *, source: str | None, platform: str | None, qui
     """
     if source is None and settings.stdin_tty:
         raise UsageError("an archive is not read from a terminal", hint="give -i FILE, or redirect standard input")
-    host = Platform.parse(settings.platform, host=Platform("linux", "amd64"))
-    wanted = host if platform is None else Platform.parse(platform, host=host)
+    wanted = platform_of(settings, platform)
     from layerstore.archive import load  # noqa: PLC0415 - not for --help
 
     with settings.open_store() as store:

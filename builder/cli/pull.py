@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from builder.cli.context import Settings
-from layerstore.platforms import Platform
+from builder.cli.registry import Transfers, client, platform_of
 from layerstore.reference import Reference
 
 
@@ -23,10 +23,8 @@ def command(settings: Settings, *, platform: str | None, quiet: bool, name: str)
     are here already are not fetched again.
     """
     reference = Reference.parse(name)
-    host = Platform.parse(settings.platform, host=Platform("linux", "amd64"))
-    wanted = host if platform is None else Platform.parse(platform, host=host)
-    from builder.cli.registry import Transfers, client  # noqa: PLC0415 - not for --help
-    from layerstore.registry.transfer import pull  # noqa: PLC0415
+    wanted = platform_of(settings, platform)
+    from layerstore.registry.transfer import pull  # noqa: PLC0415 - not for --help
 
     with settings.open_store() as store, client(settings) as registry:
         known = store.images.get(reference.canonical)

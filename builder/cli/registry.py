@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from builder.cli.context import Settings, home
 from builder.version import VERSION
+from layerstore.platforms import Platform
 
 if TYPE_CHECKING:
     from layerstore.registry.auth import AuthFiles, CredentialSource
@@ -48,6 +49,12 @@ def auth_files(settings: Settings) -> AuthFiles:
     if runtime := settings.environ.get("XDG_RUNTIME_DIR"):
         paths.append(Path(runtime) / "containers" / "auth.json")
     return AuthFiles(paths, environ=settings.environ)
+
+
+def platform_of(settings: Settings, text: str | None) -> Platform:
+    """Return the platform that a --platform option names, this machine's without one. Raises InvalidPlatform."""
+    host = Platform.parse(settings.platform, host=Platform("linux", "amd64"))
+    return host if text is None else Platform.parse(text, host=host)
 
 
 class Transfers:

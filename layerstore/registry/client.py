@@ -267,11 +267,20 @@ class Client:
             )
 
     def _first(self, reference: Reference, ask: Callable[[Endpoint], _T]) -> tuple[Endpoint, _T]:
+        """Return the first place that answers what is asked, with its answer; mirrors that do not are passed over."""
         places = self._registries.sources(reference)
+        refusals: list[str] = []
         for endpoint in places[:-1]:
-            with contextlib.suppress(RegistryError):
+            try:
                 return endpoint, ask(endpoint)
-        return places[-1], ask(places[-1])
+            except RegistryError as error:
+                refusals.append(error.message)
+        try:
+            return places[-1], ask(places[-1])
+        except RegistryError as error:
+            if refusals:
+                error.hint = f"its mirrors failed as well: {'; '.join(refusals)}"
+            raise
 
 
 class _Counting:

@@ -10,6 +10,7 @@ import io
 import ipaddress
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ class Http:
         self._pools: dict[tuple[str, str, bool], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._answers: weakref.WeakSet[Response] = weakref.WeakSet()
 
     def send(
         self,
@@ -125,8 +127,14 @@ class Http:
         return self._network.attempts
 
     def stop(self) -> None:
-        """Let whoever waits or reads give up soon; for another thread that has no use for the result any more."""
+        """Let whoever waits or reads give up at once; for another thread that has no use for the result any more."""
         self._stopped.set()
+        with self._lock:
+            answers = list(self._answers)
+        for answer in answers:
+            # A read that waits for a silent registry ends; one that is over, or behind a proxy, has nothing to end.
+            with contextlib.suppress(AttributeError, RuntimeError, ValueError, OSError):
+                answer.shutdown()  # new in urllib3 2.3
 
     def close(self) -> None:
         """Give up all connections."""
@@ -144,6 +152,8 @@ class Http:
             response = self._once(method, url, sent, body, insecure=insecure)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
+                with self._lock:
+                    self._answers.add(response)
                 return response
             discard(response)
             target = urljoin(url, location)

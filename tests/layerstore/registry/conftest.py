@@ -114,13 +114,17 @@ class Request:
 
 @dataclass
 class Answer:
-    """What a `FakeRegistry` sends; `cut` ends the connection after so many bytes of `body`, `length` may lie of it."""
+    """What a `FakeRegistry` sends; `cut` ends the connection after so many bytes of `body`, `length` may lie of it.
+
+    With `hold` nothing more comes after those bytes until that event is set.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None
     length: int | None = None
+    hold: threading.Event | None = None
 
 
 Script = Callable[[Request], Answer]
@@ -158,6 +162,9 @@ class FakeRegistry:
                 if self.command != "HEAD":
                     with contextlib.suppress(ConnectionError):  # the client may have had enough
                         self.wfile.write(answer.body[: answer.cut])
+                        if answer.hold is not None:
+                            self.wfile.flush()
+                            answer.hold.wait(30)
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""

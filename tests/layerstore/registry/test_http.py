@@ -6,6 +6,8 @@ import contextlib
 import io
 import itertools
 import json
+import threading
+import time
 from collections.abc import Iterator
 from typing import BinaryIO
 from urllib.parse import parse_qs, urlsplit
@@ -435,14 +437,33 @@ def test_a_mount_that_is_not_done_is_given_back(client: Client, fake: FakeRegist
 
 
 def test_stop_ends_waiting(fake: FakeRegistry) -> None:
-    """A client that is stopped gives up instead of trying on."""
+    """A client that is stopped gives up at once, also one that was told to wait for an hour."""
     fake.script = lambda _: Answer(503, headers={"Retry-After": "3600"})
 
     with Client(network=QUICK) as client:
-        client.manifest  # noqa: B018 - the method is there
-        client.stop()
+        timer = threading.Timer(0.1, client.stop)
+        timer.start()
         with pytest.raises(StoreError, match="canceled"):
             client.manifest(endpoint(fake), "1")
+        timer.join()
+
+
+def test_stop_ends_reading(fake: FakeRegistry) -> None:
+    """A client that is stopped does not go on waiting for a registry that fell silent in the middle of a blob."""
+    silence = threading.Event()
+    fake.script = lambda _: Answer(200, DATA, cut=1000, hold=silence)
+
+    with Client(network=Network(timeout=25)) as client:
+        timer = threading.Timer(0.2, client.stop)
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="canceled"):
+            download(client, fake, descriptor(DATA))
+        took = time.monotonic() - began
+        timer.join()
+    silence.set()
+
+    assert took < 5
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,10 @@ def test_mirrors(
 
     with Client(Registries.load(config), network=QUICK) as mirrored:
         image = pull(other, Reference.parse("example.invalid/team/app:1"), HOST, mirrored)
+        with pytest.raises(RegistryError, match=r"cannot reach the registry example\.invalid") as caught:
+            pull(other, Reference.parse("example.invalid/team/none:1"), HOST, mirrored)
 
+    assert caught.value.hint.startswith(f"its mirrors failed as well: cannot read {registry.host}/empty/team/none:1")
     assert ("example.invalid/team/app:1",) == image.names
     assert ["mirrored"] == texts_of(other, image)
 
