@@ -75,6 +75,7 @@ class Solver:
         self._waits: dict[VertexId, int] = {}
         self._users: dict[VertexId, list[Vertex]] = {}
         self._running = 0
+        self._threads: list[threading.Thread] = []
         self._failure: BaseException | None = None
         self._changed = threading.Condition()
         self._emitting = threading.Lock()
@@ -141,6 +142,7 @@ class Solver:
     def _start(self, vertex: Vertex) -> None:
         self._set(vertex, VertexState.RUNNING)
         thread = threading.Thread(target=self._make, args=(vertex, self._inputs(vertex)), daemon=True)
+        self._threads.append(thread)
         thread.start()
 
     def _make(self, vertex: Vertex, inputs: Sequence[Result]) -> None:
@@ -182,8 +184,10 @@ class Solver:
             if self._failure is None:
                 self._failure = error if isinstance(error, BuildError) else Canceled("canceled")
             self.worker.cancel()
-            while self._running:
-                self._changed.wait()
+        # Threads are waited for, not states: an interrupt may come between a state and its thread.
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
 
     def _set(self, vertex: Vertex, state: VertexState, *, note: str = "", error: str | None = None) -> None:
         """The one place where a state changes; queue, counter and events follow from it."""
