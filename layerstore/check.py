@@ -73,7 +73,7 @@ def _layers(home: Home) -> Iterator[Fault]:
         for number, (digest,) in enumerate(packed):
             try:
                 yield from _packed(home, diff_id, Digest(digest), compare=bool(tree and outside and number == 0))
-            except (OSError, StoreError, ValueError) as error:
+            except (OSError, StoreError, ValueError, RecursionError) as error:
                 yield Fault(diff_id, f"blob {digest} cannot be read as a layer: {error}")
 
 
@@ -129,14 +129,17 @@ def _compare(home: Home, diff_id: DiffId, stream: _Hashing) -> Iterator[Fault]:
     root = home.disk.path(b"trees", diff_id.hex.encode())
     last: dict[bytes, tarfile.TarInfo] = {}
     contents: dict[bytes, str] = {}
-    with tarfile.open(fileobj=cast("io.BufferedReader", stream), mode="r|", errorlevel=2) as archive:
-        for member in archive:
-            path = b"/".join(part for part in os.fsencode(member.name).split(b"/") if part not in (b"", b"."))
-            last[path] = member
-            if member.isreg():
-                data = archive.extractfile(member)
-                assert data is not None
-                contents[path] = hashlib.file_digest(cast("io.BytesIO", data), "sha256").hexdigest()
+    try:
+        with tarfile.open(fileobj=cast("io.BufferedReader", stream), mode="r|", errorlevel=2) as archive:
+            for member in archive:
+                path = b"/".join(part for part in os.fsencode(member.name).split(b"/") if part not in (b"", b"."))
+                last[path] = member
+                if member.isreg():
+                    data = archive.extractfile(member)
+                    assert data is not None
+                    contents[path] = hashlib.file_digest(cast("io.BytesIO", data), "sha256").hexdigest()
+    except tarfile.TarError as error:
+        raise StoreError(f"it is no tar: {error}") from error
     expected = {path for path in last if not path.rpartition(b"/")[2].startswith(MARK)}
     for path, member in last.items():
         name = path.rpartition(b"/")[2]
@@ -158,7 +161,7 @@ def _member(root: bytes, path: bytes, member: object, contents: dict[bytes, str]
         status = os.lstat(root + b"/" + path)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    if member.islnk():
+    if member.islnk() or (member.ischr() and member.devmajor == member.devminor == 0):  # the latter is a whiteout
         return ""
     if (status.st_uid, status.st_gid) != (member.uid, member.gid):
         return f"belongs to {status.st_uid}:{status.st_gid}, not {member.uid}:{member.gid}"

@@ -7,6 +7,7 @@ has the tar somebody else wrote, so its blob is what it is made of and its tree 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Flag
@@ -19,7 +20,7 @@ from layerstore.compress import Compression, detect
 from layerstore.digest import DiffId, Digest
 from layerstore.durable import step
 from layerstore.entry import Entry, Kind, Stream
-from layerstore.errors import CorruptContent, NotFound, unusable
+from layerstore.errors import CorruptContent, NotFound, StoreError, unusable
 from layerstore.join import TarSink, join
 from layerstore.marks import unmask
 from layerstore.packing import Packer, Packing, record_blob, tree_path
@@ -109,6 +110,12 @@ class Layers:
             tar = _Tar()
             join(scan(path, lower), tar.sink, None)
             return self._keep(tar.finish(), tar, tree=path)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise StoreError(
+                "the step made a path that is too long for an image", hint="PATH_MAX is 4096 bytes, the root included"
+            ) from error
         finally:
             self.discard(upper)
 

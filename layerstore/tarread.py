@@ -21,6 +21,12 @@ _BLOCK = 512
 _CHUNK = 1 << 18
 _MOST_EXTRA = 1 << 20  # extended headers and long names are held in memory; the kernel's own limit for a path is 4096
 _MOST_SPARSE = 1 << 16
+_LARGEST_SPARSE = 1 << 40  # holes cost the archive nothing, but whoever reads them time
+_LARGEST_ID = 0xFFFFFFFE  # the one above means "leave it as it is" to chown(2)
+_LONGEST_PATH = 3072  # PATH_MAX is 4096 with the place of the tree on the host
+_DEEPEST = 500  # a descriptor each while a tree is written
+_LARGEST_DEVICE = (0xFFF, 0xFFFFF)  # major and minor, as the kernel has them (linux/kdev_t.h)
+_LATEST = 1 << 63  # nanoseconds; times beyond count as 0, as in containerd
 _SECOND = 1_000_000_000
 _XATTR = b"SCHILY.xattr."
 _FILES = b"0\x007S"  # regular, old regular, contiguous, GNU sparse
@@ -222,8 +228,10 @@ class _Archive:
             _number(block[100:108], "mode") & 0o7777,
             _decimal(records[b"uid"], "uid") if b"uid" in records else _number(block[108:116], "uid"),
             _decimal(records[b"gid"], "gid") if b"gid" in records else _number(block[116:124], "gid"),
-            mtime,
+            mtime if -_LATEST <= mtime < _LATEST else 0,
         )
+        if found.uid > _LARGEST_ID or found.gid > _LARGEST_ID:
+            raise UnsafeLayer(f"/{os.fsdecode(path)} belongs to {found.uid}:{found.gid}, which no system has")
         if records:
             found = found._replace(xattrs=_xattrs(records))
         if kind in _FILES:
@@ -268,6 +276,8 @@ class _Archive:
             end = start + length
         if end > real:
             raise UnsafeLayer("the map of a sparse file goes beyond its end")
+        if real > _LARGEST_SPARSE:
+            raise UnsafeLayer(f"the archive has a sparse file of {real} bytes")
         return [segment for segment in segments if segment[1]], real, size
 
     def _old_map(self, block: bytes) -> Segments:
@@ -319,6 +329,8 @@ def _special(entry: Entry, kind: bytes, target: bytes, block: bytes) -> Entry:
         return entry._replace(kind=Kind.FIFO)
     if kind in (b"3", b"4"):
         rdev = (_number(block[329:337], "device"), _number(block[337:345], "device"))
+        if rdev[0] > _LARGEST_DEVICE[0] or rdev[1] > _LARGEST_DEVICE[1]:
+            raise UnsafeLayer(f"/{os.fsdecode(path)} is the device {rdev[0]}:{rdev[1]}, which no system has")
         return entry._replace(kind=Kind.CHAR if kind == b"3" else Kind.BLOCK, rdev=rdev)
     raise UnsafeLayer(f"/{os.fsdecode(path)} is of type {kind!r}, which is unknown")
 
@@ -334,6 +346,8 @@ def _clean(name: bytes) -> bytes:
     """Return the path that a member's name means; UnsafeLayer if it leaves the root."""
     if b"\0" in name:
         raise UnsafeLayer(f"{os.fsdecode(name)!r} is no name")
+    if len(name) > _LONGEST_PATH or name.count(b"/") > _DEEPEST:
+        raise UnsafeLayer(f"{os.fsdecode(name[:80])!r}… is too long or too deep for a path")
     if not name.startswith((b"/", b".")) and b"//" not in name and b"/." not in name:
         return name.removesuffix(b"/")
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
@@ -391,6 +405,9 @@ def _pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _xattrs(records: Records) -> tuple[tuple[bytes, bytes], ...]:
+    for key in records:
+        if b"\0" in key:
+            raise UnsafeLayer(f"the archive has an attribute called {os.fsdecode(key)!r}")
     return strip(tuple((key[len(_XATTR) :], value) for key, value in records.items() if key.startswith(_XATTR)))
 
 

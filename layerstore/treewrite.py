@@ -109,8 +109,8 @@ class TreeWriter:
                 os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
             os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode)
-            for key, value in entry.xattrs:
-                os.setxattr(fd, key, value)
+            if entry.xattrs:
+                _set_attributes(fd, entry)
             seconds = entry.mtime_ns // _SECOND * _SECOND
             os.utime(fd, ns=(seconds, seconds))
         except OSError as error:
@@ -152,8 +152,8 @@ class TreeWriter:
         os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         if kind is not Kind.SYMLINK:
             os.chmod(name, entry.mode, dir_fd=parent)
-        for key, value in entry.xattrs:
-            os.setxattr(b"/proc/self/fd/%d/%b" % (parent, name), key, value, follow_symlinks=False)
+        if entry.xattrs:
+            _set_attributes(b"/proc/self/fd/%d/%b" % (parent, name), entry)
         seconds = entry.mtime_ns // _SECOND * _SECOND
         os.utime(name, ns=(seconds, seconds), dir_fd=parent, follow_symlinks=False)
 
@@ -196,8 +196,8 @@ class TreeWriter:
         fd = self._directory(path)
         os.fchown(fd, entry.uid, entry.gid)
         os.fchmod(fd, entry.mode)
-        for key, value in entry.xattrs:
-            os.setxattr(fd, key, value)
+        if entry.xattrs:
+            _set_attributes(fd, entry)
         self._times[path] = entry.mtime_ns if path else 0
 
     def _whiteout(self, parent: int, name: bytes, path: bytes) -> None:
@@ -296,6 +296,22 @@ class TreeWriter:
                 hint="device nodes, owners and some attributes need root; run as root or with subordinate ids",
             )
         return unusable(error, f"create {_shown(path)} in a layer's tree")
+
+
+def _set_attributes(where: int | bytes, entry: Entry) -> None:
+    """Set the extended attributes; UnsafeLayer for one that cannot be, whatever the file system (xattr(7))."""
+    for key, value in entry.xattrs:
+        try:
+            if isinstance(where, int):
+                os.setxattr(where, key, value)
+            else:
+                os.setxattr(where, key, value, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.E2BIG, errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP):
+                raise
+            raise UnsafeLayer(
+                f"{_shown(entry.path)} has an attribute {os.fsdecode(key)[:80]!r} that cannot be set: {error.strerror}"
+            ) from error
 
 
 def _shown(path: bytes) -> str:

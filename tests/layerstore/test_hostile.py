@@ -73,6 +73,63 @@ TRAVERSALS = {
 }
 
 
+def attribute(key: str, value: str) -> list[Member]:
+    return [member("f", data=b"x", pax_headers={f"SCHILY.xattr.{key}": value})]
+
+
+SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+NONSENSE = {
+    "owner beyond 32 bits": [member("f", pax_headers={"uid": "9" * 19})],
+    "owner that chown takes for none": [member("f", uid=0xFFFFFFFF)],
+    "group that chown takes for none": [member("f", gid=0xFFFFFFFF)],
+    "device number": [member("d", tarfile.BLKTYPE, devmajor=5000, devminor=1)],
+    "attribute without a name": attribute("", "x"),
+    "attribute with a zero byte": attribute("user.a\0b", "x"),
+    "attribute of no namespace": attribute("none.such", "x"),
+    "attribute with a long name": attribute("user." + "a" * 300, "x"),
+    "attribute that is too large": attribute("user.a", "x" * 70_000),
+    "capabilities that are none": attribute("security.capability", "x"),
+    "too many levels": [member("d/" * 600 + "f")],
+    "too long a path": [member(("n" * 200 + "/") * 20 + "f")],
+    "sparse beyond all disks": [
+        member("f", data=b"1\n0\n0\n".ljust(512, b"\0"), pax_headers={**SPARSE, "GNU.sparse.realsize": str(1 << 50)})
+    ],
+}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_is_refused_in_words(store: Store, name: str) -> None:
+    """Numbers, names and attributes that no system has end in one error that names the layer, and leave nothing."""
+    data = tar(*NONSENSE[name])
+    with pytest.raises(UnsafeLayer, match=DiffId.of(data)):
+        unpack(store, data)
+    assert [] == os.listdir(store.root / "trees") + os.listdir(store.root / "tmp")
+    assert [] == store.check()
+
+
+@pytest.mark.parametrize("time", ["9" * 20, "9223372037", "-9" + "9" * 18])
+def test_times_out_of_range_count_as_zero(store: Store, time: str) -> None:
+    """A time that does not fit into 64 bits of nanoseconds is the epoch, as for the reference."""
+    tree = unpack(store, tar(member("f", pax_headers={"mtime": time}), member("d", tarfile.DIRTYPE)))
+    assert 0 == (tree / "f").stat().st_mtime_ns
+
+
+@pytest.mark.root
+def test_check_reads_whatever_was_unpacked(store: Store) -> None:
+    """Whiteouts written as devices are no fault; a tar that the standard library gives up on is, in words."""
+    unpack(store, tar(member("gone", tarfile.CHRTYPE), member("kept", data=b"x")))
+    assert [] == store.check()
+    head = tar(member("f"))[:512]
+    shared = bytearray(head[:156] + b"g" + head[157:])
+    shared[124:136] = b"%011o\0" % 9
+    header = _resum(bytes(shared)) + b"9 k=abcd\n".ljust(512, b"\0")
+    unpack(store, header * 3000 + tar(member("f", data=b"x")))
+    assert ["cannot be read as a layer"] == [
+        fault.fault.partition(": ")[0].partition(" ")[2].partition(" ")[2] for fault in store.check()
+    ]
+
+
 @pytest.mark.parametrize("name", TRAVERSALS)
 def test_refused_by_name_and_digest(store: Store, tmp_path: Path, name: str) -> None:
     """Every way out of the root or through a link ends in one error that names the layer."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from layerstore import Compression, Entry, Forms, Inline, Kind, Layer, Store, View
+from layerstore import Compression, Entry, Forms, Inline, Kind, Layer, Store, StoreError, View
 
 pytestmark = [
     pytest.mark.root,
@@ -211,3 +213,80 @@ def test_capabilities_and_setid_bits_survive(store: Store, tmp_path: Path) -> No
     found = store.layers.view([layer.diff_id]).lstat(b"ping")
     assert found is not None
     assert (0o6755, 9, 9, entry.xattrs) == (found.mode, found.uid, found.gid, found.xattrs)
+
+
+def test_path_that_no_image_can_hold(store: Store, tmp_path: Path) -> None:
+    """A step that goes down further than a path can be long gets an error in words, and its upper is gone."""
+    lower = store.layers.view([base(store).diff_id])
+
+    def work(root: Path) -> None:
+        here = os.open(root, os.O_RDONLY)
+        for _ in range(40):
+            os.mkdir("n" * 200, dir_fd=here)
+            below = os.open("n" * 200, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.close(here)
+
+    with pytest.raises(StoreError, match="too long for an image"):
+        run(store, lower, tmp_path, work)
+    assert [] == os.listdir(store.root / "work")
+
+
+def change_at_random(random: Random, root: Path) -> None:
+    """Do one thing that a step may do, somewhere below `root`; what cannot be done is left out."""
+
+    def place() -> Path:
+        return root.joinpath(*(random.choice("abcde") for _ in range(random.randint(1, 3))))
+
+    path = place()
+    with suppress(OSError):
+        match random.randrange(10):
+            case 0 | 1:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"%d" % random.randrange(10))
+            case 2:
+                path.mkdir(parents=True)
+            case 3:
+                path.symlink_to(random.choice(["a", "/b", "../c", "/d/e", ".", ".."]))
+            case 4:
+                path.unlink()
+            case 5:
+                shutil.rmtree(path)
+            case 6:
+                os.link(place(), path, follow_symlinks=False)
+            case 7:
+                path.chmod(random.choice([0o755, 0o700, 0o600, 0o4755]))
+            case 8:
+                path.rename(place())
+            case _:
+                os.chown(path, random.choice([0, 1, 1000]), 5, follow_symlinks=False)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_steps_look_the_same_everywhere(store: Store, tmp_path: Path, seed: int) -> None:
+    """What a step saw at its end is what View shows of its layers, here and in a store that unpacked their tars."""
+    random = Random(seed)
+    chain = [base(store).diff_id]
+    for _ in range(random.randint(1, 4)):
+        lower = store.layers.view(chain)
+        upper = store.layers.prepare(lower)
+        with mounted(lower.trees, upper.path, upper.work, tmp_path / "merged") as merged:
+            for _ in range(random.randint(1, 30)):
+                change_at_random(random, merged)
+            expected = snapshot(merged)
+        chain.append(store.layers.commit(upper, lower).diff_id)
+        assert expected == through_view(store.layers.view(chain))
+    with Store.open(tmp_path / "other") as other:
+        for diff_id in dict.fromkeys(chain):
+            packed = store.layers.blob(diff_id, Compression.NONE)
+            with store.blobs.open(packed.digest) as blob:
+                other.blobs.put(blob, expected=packed.digest)
+            other.layers.adopt(packed.digest, packed.media_type, diff_id, packed.size)
+        view = other.layers.view(chain)
+        assert expected == through_view(view)
+        upper = other.layers.prepare(view)
+        with mounted(view.trees, upper.path, upper.work, tmp_path / "merged") as merged:
+            assert expected == snapshot(merged)
+        other.layers.discard(upper)
+        assert [] == store.check() + other.check()
