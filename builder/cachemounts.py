@@ -30,8 +30,8 @@ class CacheMounts:
         """Yield the directory for `mount`, made on first use: owned and permitted as it says, then `fill` makes it the
         seed's copy.
 
-        `seed` identifies the seed's content: another seed, owner or mode is another cache. `shared` holds nothing,
-        `locked` waits for its turn, `private` takes a directory that nobody uses.
+        `seed` identifies the seed's content: another seed, owner or mode is another cache. `shared` shares it with all
+        who do, `locked` waits for its turn, `private` takes a directory that nobody uses.
         """
         identity = "\0".join((self.namespace, mount.id, seed, oct(mount.mode), str(mount.uid), str(mount.gid)))
         name = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
@@ -45,9 +45,23 @@ class CacheMounts:
                     held.enter_context(self.store.lock(f"cache-mount-{name}"))
                     path = root / name
                 case _:
+                    held.enter_context(self.store.lock(f"cache-mount-{name}", shared=True))
                     path = root / name
             self._make(path, mount, fill)
             yield path
+
+    def sweep(self) -> int:
+        """Remove every cache that no step uses now; return how many."""
+        root = self.store.root / "cache-mounts"
+        removed = 0
+        for path in sorted(root.iterdir()) if root.is_dir() else ():
+            with contextlib.ExitStack() as held:
+                if self.store.try_lock(f"cache-mount-{path.name}", held):
+                    import shutil  # noqa: PLC0415 - only for cleaning up
+
+                    shutil.rmtree(path)
+                    removed += 1
+        return removed
 
     def _private(self, root: Path, name: str, held: contextlib.ExitStack) -> Path:
         for number in range(_MOST_PRIVATE):

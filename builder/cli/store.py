@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from builder.cachemounts import CacheMounts
 from builder.cli.context import Settings
 from builder.cli.state import touch_running
 from builder.cli.table import echo_table
 from builder.errors import UsageError
+from builder.logs import sweep_logs
 from builder.progress.words import size
 
 if TYPE_CHECKING:
@@ -62,13 +64,14 @@ def check(ctx: click.Context) -> None:
     "--unused-for", metavar="DURATION", help="Give up cached steps, too, that no build used for so long: 12h, 7d."
 )
 @click.option("--all", "everything", is_flag=True, help="Give up all cached steps.")
+@click.option("--cache-mounts", is_flag=True, help="Remove the caches of RUN --mount=type=cache, too.")
 @click.option("-n", "--dry-run", is_flag=True, help="List what would go, and remove nothing.")
 @click.pass_obj
-def gc(settings: Settings, *, unused_for: str | None, everything: bool, dry_run: bool) -> None:
+def gc(settings: Settings, *, unused_for: str | None, everything: bool, cache_mounts: bool, dry_run: bool) -> None:
     """Remove what nothing needs any more.
 
     Images stay, and so do cached steps unless an option says otherwise; layers go that neither needs, and what killed
-    commands left behind. What a running command uses is never taken. `prune` is the same command.
+    commands left behind, and the output of steps after a week. What a running command uses is never taken. `prune` is the same command.
     """
     if everything and unused_for is not None:
         raise UsageError("--all and --unused-for exclude each other", hint="leave one of them out")
@@ -86,6 +89,9 @@ def gc(settings: Settings, *, unused_for: str | None, everything: bool, dry_run:
             click.echo(f"Would free {size(_reclaimable(os.fsencode(settings.root), plan))}", err=True)
             return
         touch_running(settings, store)
+        sweep_logs(settings.root / "logs", now=settings.clock())
+        if cache_mounts:
+            CacheMounts(store=store).sweep()
         click.echo(f"Freed {size(store.sweep(plan))}", err=True)
 
 
