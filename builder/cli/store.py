@@ -70,8 +70,9 @@ def check(ctx: click.Context) -> None:
 def gc(settings: Settings, *, unused_for: str | None, everything: bool, cache_mounts: bool, dry_run: bool) -> None:
     """Remove what nothing needs any more.
 
-    Images stay, and so do cached steps unless an option says otherwise; layers go that neither needs, and what killed
-    commands left behind, and the output of steps after a week. What a running command uses is never taken. `prune` is the same command.
+    Images stay, and so do cached steps unless an option says otherwise. Layers go that neither needs, what killed
+    commands left behind, and the output of steps after a week. What a running command uses is never taken. `prune` is
+    the same command.
     """
     if everything and unused_for is not None:
         raise UsageError("--all and --unused-for exclude each other", hint="leave one of them out")

@@ -46,9 +46,9 @@ def test_private_takes_another_directory_while_one_is_used(tmp_path: Path) -> No
     """Two private users at once never see each other; a later one finds the first directory again."""
     with Store.open(tmp_path) as store:
         caches = CacheMounts(store=store)
-        with caches.hold(mount("private"), seed="", fill=leave) as first:
-            with caches.hold(mount("private"), seed="", fill=leave) as second:
-                assert first != second
+        private = mount("private")
+        with caches.hold(private, seed="", fill=leave) as first, caches.hold(private, seed="", fill=leave) as second:
+            assert first != second
         with caches.hold(mount("private"), seed="", fill=leave) as again:
             assert first == again
 
