@@ -377,7 +377,7 @@ def _refuse_magic_link(path: bytes) -> None:
 def _reap(child: int) -> NoReturn:
     """Be pid 1 beside the program: collect orphans, pass signals on, end as it ends."""
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # or the container could reach the interpreter through /proc/1
-    os.closerange(0, 3)
+    syscalls.close_range(0, 0xFFFFFFFF, 0)  # the launcher's sockets, namespaces and pidfds among them
     everything = signals.valid_signals()
     while True:
         info = signals.sigwaitinfo(everything)

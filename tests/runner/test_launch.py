@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,7 @@ from runner import (
     User,
     default_mounts,
 )
+from runner.caps import DEFAULT_CAPABILITIES
 from runner.spec import ConsoleSize
 from tests.runner.conftest import PATH, Bench
 
@@ -332,6 +334,29 @@ def test_terminal(bench: Bench) -> None:
 def test_no_descriptor_of_the_launcher_is_inherited(bench: Bench) -> None:
     """A container has its three streams and nothing else."""
     assert bench.sh("ls /proc/self/fd") == "0\n1\n2\n3\n"  # 3 is the directory that ls reads
+
+
+def test_a_reaper_holds_nothing(bench: Bench) -> None:
+    """The pid 1 of --init is a fork of the launcher; not even a tracer finds the launcher's descriptors in it."""
+    spec = bench.spec("/bin/sh", "-c", "ls /proc/1/fd; echo $$", init=True)
+    spec = replace(spec, process=replace(spec.process, capabilities=DEFAULT_CAPABILITIES | {"CAP_SYS_PTRACE"}))
+    assert (ExitStatus(0, None), "2\n") == bench.run(spec)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"args": ("/bin/true", "a\0b")}, "zero byte"),
+        ({"env": ("A=a\0b",)}, "zero byte"),
+        ({"env": ("=a",)}, "without a name"),
+        ({"cwd": "/\0"}, "zero byte"),
+    ],
+)
+def test_what_no_kernel_takes(bench: Bench, change: dict[str, Any], message: str) -> None:
+    """Arguments, variables and paths that cannot be passed on are told before anything starts."""
+    spec = bench.spec("/bin/true")
+    with pytest.raises(SpecError, match=message):
+        bench.run(replace(spec, process=replace(spec.process, **change)))
 
 
 def test_many_threads_at_once(launcher: Launcher, base: Path, tmp_path: Path) -> None:
