@@ -96,8 +96,8 @@ def compile_plan(spec: Spec, program: bytes, *, hook: bool) -> dict[str, Any]:
         "terminal": process.terminal,
         "console_size": process.console_size and (process.console_size.height, process.console_size.width),
         "init": spec.init,
-        "cwd": os.fsencode(process.cwd),
-        "args": tuple(os.fsencode(arg) for arg in process.args),
+        "cwd": _text(process.cwd),
+        "args": tuple(_text(arg) for arg in process.args),
         "env": tuple(_variable(entry) for entry in process.env if "=" in entry),
     }
 
@@ -311,5 +311,15 @@ def _rlimit(name: str) -> int:
 
 
 def _variable(entry: str) -> tuple[bytes, bytes]:
-    name, _, value = os.fsencode(entry).partition(b"=")
+    name, _, value = _text(entry).partition(b"=")
+    if not name:
+        raise SpecError(f"environment variable without a name: {entry!r}", hint="write NAME=VALUE")
     return name, value
+
+
+def _text(text: str) -> bytes:
+    """Return what is passed to the kernel, where a zero byte ends it."""
+    data = os.fsencode(text)
+    if b"\0" in data:
+        raise SpecError(f"zero byte in {text!r}", hint="arguments, variables and paths cannot hold one")
+    return data
