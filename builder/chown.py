@@ -35,7 +35,8 @@ def resolve_owner(chown: str, tree: FileTree | None) -> Owner:
     """Resolve `chown` in `tree`, the image as it was before the step (None: an empty one, which knows no names).
 
     `root` is 0 everywhere. An unknown user is 0, an unknown group stays what the user brought along: its group by
-    passwd, or for a number the same number. OwnerError for a name where there is no image, and for an ID out of range.
+    passwd, or for a number the same number; an empty group after the colon is 0. A number that is no 32-bit integer is
+    taken for a name. OwnerError for a name where there is no image.
     """
     user, separator, group = chown.partition(":")
     uid = gid = _number(user)
@@ -44,23 +45,23 @@ def resolve_owner(chown: str, tree: FileTree | None) -> Owner:
             raise OwnerError("invalid user index: -1")
         uid, gid = _user(user, tree)
     if separator:
-        number = _number(group)
+        number = _number(group) if group else 0
         if number is not None:
             gid = number
         elif tree is None:
             raise OwnerError("invalid group index: -1")
         else:
             gid = _group(group, tree, otherwise=gid)
-    for number in (uid, gid):
-        if not 0 <= number < 1 << 31:
-            raise OwnerError(f"invalid ID in --chown={chown}: IDs go from 0 to {(1 << 31) - 1}")
     return Owner(uid, gid)
 
 
 def _number(text: str) -> int | None:
     if text == "root":
         return 0
-    return int(text) if _NUMBER.match(text) else None
+    if not _NUMBER.match(text) or not -(1 << 31) <= (number := int(text)) < 1 << 31:
+        return None
+    # The kernel's IDs have no sign, and its -1 leaves the owner as it is: root, as everything in a context is.
+    return 0 if number == -1 else number & 0xFFFFFFFF
 
 
 def _user(name: str, tree: FileTree) -> tuple[int, int]:
@@ -74,8 +75,6 @@ def _user(name: str, tree: FileTree) -> tuple[int, int]:
 
 
 def _group(name: str, tree: FileTree, *, otherwise: int) -> int:
-    if not name:
-        return otherwise
     try:
         return lookup_group(tree, name)
     except UserLookupError:

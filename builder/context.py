@@ -107,7 +107,7 @@ class LocalContext:
                 continue
             links += 1
             if links > _MAX_LINKS:
-                raise SourceError(f"too many symbolic links in {os.fsdecode(path)}", hint="a link leads back to itself")
+                raise SourceError(f"too many links in /{os.fsdecode(path)}", hint="a link leads back to itself")
             target = os.fsdecode(self._readlink("/".join((*done, part))))
             if target.startswith("/"):
                 done.clear()

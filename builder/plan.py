@@ -16,7 +16,7 @@ from builder.copy import CopySpec, PathSource
 from builder.errors import LocatedError
 from builder.events import VertexId
 from builder.graph import Graph, Vertex, vertex_id
-from builder.image import ImageConfig, Json, go_quote
+from builder.image import ImageConfig, Json
 from builder.instructions import Instructions
 from builder.ops import ContextOp, CopyOp, ImageOp, Op, ScratchOp
 from builder.stage import StageState
@@ -182,9 +182,8 @@ class Planner:
 
     def expansion_error(self, word: Word, error: grammar.ExpandError) -> LocatedError:
         """Return what went wrong with the variables of `word`, at the word."""
-        message = f"failed to process {go_quote(word.text)}: {error}"
         return self.error(
-            "expansion", message, word.span, hint=getattr(error, "hint", "") or "write a literal $ as \\$"
+            "expansion", str(error), word.span, hint=getattr(error, "hint", "") or "write a literal $ as \\$"
         )
 
     def error(self, code: str, message: str, span: Span | None, *, hint: str = "") -> LocatedError:
@@ -405,10 +404,10 @@ class Planner:
         prefix = "[internal] " if name == MAIN_CONTEXT else ""
         return self._vertex(ContextOp(name=name, root=root), name=prefix + shown)
 
-    def source_vertex(self, stage: StageState, name: str | None, span: Span) -> Vertex:
+    def source_vertex(self, stage: StageState, name: str | None, span: Span, *, numbers: bool = True) -> Vertex:
         """Return what `--from=name`, or `from=name` of a mount, reads: a stage, a context or an image.
 
-        None is the context.
+        None is the context. `numbers` says whether a number means a stage: it does for COPY alone.
         """
         if name is None:
             if self.options.context is None:
@@ -417,10 +416,10 @@ class Planner:
                 )
             return self.context_vertex(MAIN_CONTEXT, self.options.context)
         own = self.dockerfile.stages.index(stage.written)
-        index = self._from_index(name, own)
+        index = self._from_index(name, own) if numbers else self._stage_index(name, before=own, fold=True)
         if index is not None:
             return self._plan_stage(index).tip
-        if name.isascii() and name.isdigit():
+        if numbers and name.isascii() and name.isdigit():
             message = f"invalid stage index {name}"
             raise self.error(
                 "stage-index", message, span, hint=f"stages before this one: 0 to {own - 1}" if own else ""

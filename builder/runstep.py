@@ -22,6 +22,7 @@ from builder.copy import CopySpec, PathSource, plan_copy, plan_mkdir, select
 from builder.errors import BuildError, Canceled, LocatedError, StepFailed
 from builder.events import Event, Log
 from builder.graph import Vertex
+from builder.image import go_quote
 from builder.network import BuildNetwork
 from builder.ops import BindMount, CacheMount, ContextOp, RunOp, SecretMount, SshMount, TmpfsMount
 from builder.solve import Result
@@ -123,8 +124,7 @@ class RunSteps:
         try:
             return lookup_user(view, op.user)
         except BuildError as error:
-            words = " ".join(op.args)
-            message = f'process "{words}" did not complete successfully: {error.message}'
+            message = f"process {go_quote(' '.join(op.args))} did not complete successfully: {error.message}"
             raise type(error)(message, hint=error.hint) from error
 
     def _make_cwd(self, op: RunOp, view: View, upper: Upper) -> None:
@@ -223,8 +223,9 @@ class RunSteps:
                     target = os.fsencode(mount.target.lstrip("/"))
                     mounts.append(Mount(destination=target, type="bind", source=str(path), options=options))
                 case TmpfsMount():
-                    options = ("nosuid", "mode=1777", *((f"size={mount.size}",) if mount.size else ()))
                     target = os.fsencode(mount.target.lstrip("/"))
+                    mode = self._tmpfs_mode(executor.view(inputs[0].layers), target)
+                    options = ("nosuid", f"mode={mode:o}", *((f"size={mount.size}",) if mount.size else ()))
                     mounts.append(Mount(destination=target, type="tmpfs", source="tmpfs", options=options))
                 case SecretMount():
                     mounts += self._secret(mount, env)
@@ -413,6 +414,12 @@ class RunSteps:
             self._launcher = launcher
         return self._launcher
 
+    @staticmethod
+    def _tmpfs_mode(view: View, target: bytes) -> int:
+        """Return the mode of a tmpfs at `target`: that of the directory it covers, as with runc."""
+        found = view.lstat(view.resolve(target))
+        return found.mode if found is not None and found.kind is Kind.DIR else 0o1777
+
     def _start_insecure(self) -> Launcher:
         """Return the launcher of steps that may use every device."""
         if self._insecure_launcher is None:
@@ -422,8 +429,7 @@ class RunSteps:
         return self._insecure_launcher
 
     def _failed(self, vertex: Vertex, op: RunOp, status: int, output: StepOutput, hint: str) -> LocatedError:
-        words = " ".join(op.args)
-        message = f'process "{words}" did not complete successfully: exit code: {status}'
+        message = f"process {go_quote(' '.join(op.args))} did not complete successfully: exit code: {status}"
         if not hint and output.path is not None:
             hint = f"the whole output is in {output.path}"
         diagnostic = Diagnostic(code="run", message=message, span=vertex.span, hint=hint)

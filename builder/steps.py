@@ -90,10 +90,11 @@ class StepPlanner:
 
     def copy(self, stage: StageState, instruction: grammar.Copy | grammar.Add) -> None:
         """Plan a COPY or ADD."""
-        dest = self._planner.expand(instruction.destination, stage.env)
+        # In the reference's order: of several faults the same one is told.
         chown = self._flag(stage, instruction.chown)
         chmod = self._flag(stage, instruction.chmod)
         sources = self._sources(stage, instruction)
+        dest = self._planner.expand(instruction.destination, stage.env)
         is_copy = isinstance(instruction, grammar.Copy)
         from_ = instruction.from_ if isinstance(instruction, grammar.Copy) else None
         if isinstance(instruction, grammar.Add) and instruction.checksum is not None:

@@ -16,7 +16,7 @@ from builder.errors import BuildError
 from builder.selection import CAPABILITY
 from layerstore.compress import Decompressed, Readable
 from layerstore.entry import Entry, Inline, Kind, Stream
-from layerstore.errors import StoreError
+from layerstore.errors import StoreError, UnsafeName
 from layerstore.tarread import read_tar
 
 _CHUNK = 1 << 20
@@ -34,6 +34,8 @@ def is_archive(host: bytes) -> bool:
     with open(host, "rb") as file:
         try:
             return next(read_tar(_decompressed(file)), None) is not None
+        except UnsafeName:
+            return True  # a tar, whatever it wants
         except StoreError:
             return False
         except _damages():

@@ -48,6 +48,10 @@ class UnsafeLayer(StoreError):
     """A layer holds what no honest tool writes; nothing of it was kept."""
 
 
+class UnsafeName(UnsafeLayer):
+    """A name or a hard link in a tar that leads out of it; the rest of the tar may be sound."""
+
+
 class SourceChanged(StoreError):
     """A file changed while it was being read; `path` is where it is on the host."""
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from layerstore.compress import Readable
 from layerstore.entry import Entry, Kind, Stream
-from layerstore.errors import UnsafeLayer
+from layerstore.errors import UnsafeLayer, UnsafeName
 from layerstore.marks import unmask
 from layerstore.xattrs import strip
 
@@ -39,8 +39,8 @@ Segments = list[tuple[int, int]]
 def read_tar(stream: Readable, *, layer: bool = False) -> Iterator[Entry]:
     """Yield the entries of a tar, in its order; the data of a FILE has to be read before the next entry is asked for.
 
-    Leading `/` and `./` of names are taken off, as every unpacker does. UnsafeLayer for `..`, and for what is no tar or
-    ends early. With `layer` the marks of OCI layers become WHITEOUT and OPAQUE entries; else they are plain files.
+    Leading `/` and `./` of names are taken off, as every unpacker does. UnsafeName for `..` that lead out, UnsafeLayer
+    for what is no tar or ends early. With `layer` the marks of OCI layers become WHITEOUT and OPAQUE entries; else they are plain files.
     """
     reader = _Reader(stream)
     archive = _Archive(reader)
@@ -324,7 +324,7 @@ def _special(entry: Entry, kind: bytes, target: bytes, block: bytes) -> Entry:
             raise UnsafeLayer(f"/{os.fsdecode(path)} is a symlink to nothing")
         return entry._replace(kind=Kind.SYMLINK, target=target)
     if kind == b"1":
-        return entry._replace(kind=Kind.HARDLINK, target=_clean(target), xattrs=())
+        return entry._replace(kind=Kind.HARDLINK, target=_clean(target, "hardlink target"), xattrs=())
     if kind == b"6":
         return entry._replace(kind=Kind.FIFO)
     if kind in (b"3", b"4"):
@@ -342,17 +342,22 @@ def _header_name(block: bytes) -> bytes:
     return name
 
 
-def _clean(name: bytes) -> bytes:
-    """Return the path that a member's name means; UnsafeLayer if it leaves the root."""
+def _clean(name: bytes, what: str = "entry name") -> bytes:
+    """Return the path that a member's name means; UnsafeName if it leaves the root, UnsafeLayer if it is none."""
     if b"\0" in name:
         raise UnsafeLayer(f"{os.fsdecode(name)!r} is no name")
     if len(name) > _LONGEST_PATH or name.count(b"/") > _DEEPEST:
         raise UnsafeLayer(f"{os.fsdecode(name[:80])!r}… is too long or too deep for a path")
     if not name.startswith((b"/", b".")) and b"//" not in name and b"/." not in name:
         return name.removesuffix(b"/")
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise UnsafeLayer(f"{os.fsdecode(name)!r} leads out of the layer")
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise UnsafeName(f'invalid {what} "{os.fsdecode(name)}": it leads out of the archive')
+            parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
     return b"/".join(parts)
 
 

@@ -77,7 +77,7 @@ class View:
                 continue
             links += 1
             if links > _MOST_LINKS:
-                raise StoreError(f"/{os.fsdecode(path)} is a loop of symlinks in the image")
+                raise StoreError(f"too many links: /{os.fsdecode(path)} is a loop of symlinks in the image")
             target = os.readlink(host)
             if target.startswith(b"/"):
                 done.clear()

@@ -187,7 +187,9 @@ def _device_nodes(spec: Spec) -> DeviceNodes:
     nodes += [(name, character, major, minor, 0, 0) for name, major, minor in _STANDARD_NODES if name not in given]
     if spec.host_devices:
         nodes += _host_nodes({name for name, *_ in nodes})
-    return DeviceNodes(b"dev", tuple(nodes), _STANDARD_LINKS)
+    # Not every kernel shows its memory, and then the reference makes no link to it.
+    links = tuple(link for link in _STANDARD_LINKS if link[0] != b"core" or os.path.exists(link[1]))
+    return DeviceNodes(b"dev", tuple(nodes), links)
 
 
 def _host_nodes(given: set[bytes]) -> list[tuple[bytes, int, int, int, int, int]]:

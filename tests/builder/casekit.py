@@ -26,6 +26,7 @@ from tests.cases import load, oci
 CASES = Path(__file__).parent.parent / "cases"
 PLATFORM = Platform.of("linux", "amd64")
 BUSYBOX = Path("/bin/busybox")
+ERRORS = (BuildError, GrammarError, StoreError, RunnerError)
 
 
 @dataclass
@@ -148,26 +149,26 @@ def check(store: Store, folder: Path, place: Path) -> list[str]:
     load.materialise(folder, place)
     match case.expect:
         case "image":
-            return _check_image(store, case, place)
+            return check_image(store, case, place)
         case "error":
-            return _check_error(store, case, place)
+            return check_error(store, case, place)
         case "cache":
-            return _check_cache(store, case, place)
+            return check_cache(store, case, place)
     return [f"cases of kind {case.expect} are not run here"]
 
 
-def _check_image(store: Store, case: load.Case, place: Path) -> list[str]:
+def check_image(store: Store, case: load.Case, place: Path) -> list[str]:
     built = run_build(store, case.steps[0].build, place, Recording())
     actual = describe(store, case, built)
     forget_times(case, actual["tree"])
     return load.compare(actual, case.expected)
 
 
-def _check_error(store: Store, case: load.Case, place: Path) -> list[str]:
+def check_error(store: Store, case: load.Case, place: Path) -> list[str]:
     expected = case.expected["error"]
     try:
         run_build(store, case.steps[0].build, place, Recording())
-    except (BuildError, GrammarError, StoreError, RunnerError) as error:
+    except ERRORS as error:
         return _compare_error(error, expected)
     return ["the build should have failed"]
 
@@ -188,7 +189,7 @@ def _compare_error(error: Exception, expected: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _check_cache(store: Store, case: load.Case, place: Path) -> list[str]:
+def check_cache(store: Store, case: load.Case, place: Path) -> list[str]:
     words = []
     for number, (step, wanted) in enumerate(zip(case.steps, case.expected["builds"], strict=True)):
         load.write_entries(place / "context", step.edit)

@@ -27,9 +27,7 @@ def fill(root: Path, *paths: str) -> None:
 
 def everything(context: LocalContext) -> list[str]:
     """List every visible path, by the walk that fingerprints use."""
-    return sorted(
-        f"{directory}/{name}".lstrip("/") for directory, names in context.scan(b"") for name in names
-    )
+    return sorted(f"{directory}/{name}".lstrip("/") for directory, names in context.scan(b"") for name in names)
 
 
 def test_walk_and_exact_match_agree(tmp_path: Path) -> None:
@@ -117,7 +115,7 @@ def test_loop_of_links(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
 
-    with pytest.raises(SourceError, match="too many symbolic links"):
+    with pytest.raises(SourceError, match="too many links in"):
         LocalContext(tmp_path).resolve(b"a")
 
 
