@@ -1,4 +1,4 @@
-"""Plans: which steps a target needs, how they are named and keyed, and what the config becomes without running anything."""
+"""Plans: which steps a target needs, how they are named, and what the config becomes without running anything."""
 
 from __future__ import annotations
 
@@ -148,6 +148,7 @@ def test_errors_have_their_place(text: str, place: tuple[int, int], fragment: st
     with pytest.raises((LocatedError, grammar.LocatedGrammarError)) as raised:
         planned(text)
 
+    assert isinstance(raised.value, LocatedError | grammar.LocatedGrammarError)
     diagnostic = raised.value.diagnostics[0]
     assert fragment in diagnostic.message
     assert diagnostic.span is not None

@@ -18,7 +18,7 @@ from layerstore.digest import DiffId
 
 @dataclass
 class Worker:
-    """A worker that makes a layer out of a name; `known` are found, `broken` fail, `slow` wait until they are let go."""
+    """A worker that makes a layer of a name; `known` are found, `broken` fail, `slow` wait until they are let go."""
 
     known: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
@@ -136,7 +136,12 @@ def test_branches_run_at_the_same_time() -> None:
     make, worker = Maker(), Worker(slow={"left", "right"})
     base = make("base")
     top = make("top", make("left", base), make("right", base))
-    threading.Thread(target=lambda: worker.started.wait(10) and worker.go.set()).start()
+
+    def let_go() -> None:
+        worker.started.wait(10)
+        worker.go.set()
+
+    threading.Thread(target=let_go).start()
 
     solver(worker, Recording()).solve(make.graph, top)
 
