@@ -11,8 +11,9 @@ import io
 import os
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
+from layerstore import xattrs
 from layerstore.changes import scan
 from layerstore.compress import CHUNK, Decompressed
 from layerstore.digest import DiffId, Digest
@@ -20,6 +21,12 @@ from layerstore.errors import StoreError
 from layerstore.home import Home
 from layerstore.join import TarSink, join
 from layerstore.marks import MARK, OPAQUE_MARK
+from layerstore.view import is_whiteout
+
+if TYPE_CHECKING:
+    import tarfile
+
+_XATTR = "SCHILY.xattr."
 
 
 class Fault(NamedTuple):
@@ -140,42 +147,115 @@ def _compare(home: Home, diff_id: DiffId, stream: _Hashing) -> Iterator[Fault]:
                     contents[path] = hashlib.file_digest(cast("io.BytesIO", data), "sha256").hexdigest()
     except tarfile.TarError as error:
         raise StoreError(f"it is no tar: {error}") from error
-    expected = {path for path in last if not path.rpartition(b"/")[2].startswith(MARK)}
+    plain = {path for path in last if not path.rpartition(b"/")[2].startswith(MARK)}
+    known = plain | {path[:at] for path in last for at, byte in enumerate(path) if byte == 47} | {b""}
+    gone = set()
     for path, member in last.items():
-        name = path.rpartition(b"/")[2]
-        if name == OPAQUE_MARK or name.startswith(MARK + MARK):
-            continue
-        if name.startswith(MARK):
-            gone = path.rpartition(b"/")[0] + b"/" + name[len(MARK) :]
-            if gone.lstrip(b"/") not in expected and not os.path.lexists(root + b"/" + gone):
-                yield Fault(diff_id, f"the tree lacks the whiteout of /{os.fsdecode(gone)}")
-        elif path and (fault := _member(root, path, member, contents)):
+        parent, slash, name = path.rpartition(b"/")
+        if name == OPAQUE_MARK:
+            if not xattrs.read(root + slash + parent)[1]:
+                yield Fault(diff_id, f"/{os.fsdecode(parent)} in the tree is not opaque")
+        elif name.startswith(MARK) and not name.startswith(MARK + MARK):
+            gone.add(parent + slash + name[len(MARK) :])
+        elif path and not name.startswith(MARK) and (fault := _member(root, path, member, contents, last)):
             yield Fault(diff_id, f"/{os.fsdecode(path)} in the tree {fault}")
+    for path in sorted(gone - known):
+        if not _is_whiteout(root + b"/" + path):
+            yield Fault(diff_id, f"the tree lacks the whiteout of /{os.fsdecode(path)}")
+    for path in _paths(root):
+        if path not in known and path not in gone:
+            yield Fault(diff_id, f"/{os.fsdecode(path)} in the tree is not in the blob")
 
 
-def _member(root: bytes, path: bytes, member: object, contents: dict[bytes, str]) -> str:
-    import tarfile  # noqa: PLC0415 - the other route
-
-    assert isinstance(member, tarfile.TarInfo)
+def _is_whiteout(host: bytes) -> bool:
     try:
-        status = os.lstat(root + b"/" + path)
+        return is_whiteout(os.lstat(host))
+    except OSError:
+        return False
+
+
+def _paths(root: bytes) -> Iterator[bytes]:
+    todo = [b""]
+    while todo:
+        at = todo.pop()
+        with os.scandir(root + b"/" + at) as items:
+            for item in items:
+                path = at + b"/" + item.name if at else item.name
+                yield path
+                if item.is_dir(follow_symlinks=False):
+                    todo.append(path)
+
+
+def _member(
+    root: bytes,
+    path: bytes,
+    member: tarfile.TarInfo,
+    contents: dict[bytes, str],
+    last: dict[bytes, tarfile.TarInfo],
+) -> str:
+    """Return what is wrong with a path of the tree, "" if nothing is."""
+    host = root + b"/" + path
+    try:
+        status = os.lstat(host)
+        if member.islnk():
+            target = os.fsencode(member.linkname).strip(b"/").removeprefix(b"./")
+            if (
+                target in last
+                and last[target].offset < member.offset
+                and not os.path.samestat(status, os.lstat(root + b"/" + target))
+            ):
+                return f"is no link to /{os.fsdecode(target)}"
+            return ""
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    if member.islnk() or (member.ischr() and member.devmajor == member.devminor == 0):  # the latter is a whiteout
-        return ""
+    if member.ischr() and member.devmajor == member.devminor == 0:
+        return "" if is_whiteout(status) or stat.S_ISDIR(status.st_mode) else "is no whiteout"
+    return (
+        _kind(status, member)
+        or _attributes(host, status, member)
+        or (_content(host, contents[path]) if member.isreg() else "")
+    )
+
+
+def _kind(status: os.stat_result, member: tarfile.TarInfo) -> str:
+    kinds = (
+        (member.isreg(), stat.S_IFREG),
+        (member.isdir(), stat.S_IFDIR),
+        (member.issym(), stat.S_IFLNK),
+        (member.ischr(), stat.S_IFCHR),
+        (member.isblk(), stat.S_IFBLK),
+        (member.isfifo(), stat.S_IFIFO),
+    )
+    if stat.S_IFMT(status.st_mode) not in [kind for applies, kind in kinds if applies]:
+        return "is of another type"
+    device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    if (member.ischr() or member.isblk()) and device != (member.devmajor, member.devminor):
+        return f"is the device {device[0]}:{device[1]}"
+    return ""
+
+
+def _attributes(host: bytes, status: os.stat_result, member: tarfile.TarInfo) -> str:
     if (status.st_uid, status.st_gid) != (member.uid, member.gid):
         return f"belongs to {status.st_uid}:{status.st_gid}, not {member.uid}:{member.gid}"
     if member.issym():
-        return "" if os.readlink(root + b"/" + path) == os.fsencode(member.linkname) else "leads elsewhere"
-    if stat.S_IMODE(status.st_mode) != member.mode & 0o7777:
+        if os.readlink(host) != os.fsencode(member.linkname):
+            return "leads elsewhere"
+    elif stat.S_IMODE(status.st_mode) != member.mode & 0o7777:
         return f"has mode {stat.S_IMODE(status.st_mode):o}, not {member.mode:o}"
-    if member.isreg() and stat.S_ISREG(status.st_mode):
-        with open(root + b"/" + path, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != contents[path]:
-                return "has other content"
-    elif member.isdir() != stat.S_ISDIR(status.st_mode):
-        return "is of another type"
-    return ""
+    # The library reads times as floats; out of this range file systems differ.
+    if 0 <= member.mtime < 1 << 33 and abs(status.st_mtime - member.mtime) > 1:
+        return "has another time"
+    wanted = [
+        (os.fsencode(key[len(_XATTR) :]), value.encode("utf-8", "surrogateescape"))
+        for key, value in member.pax_headers.items()
+        if key.startswith(_XATTR)
+    ]
+    return "" if xattrs.strip(tuple(wanted)) == xattrs.read(host)[0] else "has other attributes"
+
+
+def _content(host: bytes, digest: str) -> str:
+    with open(host, "rb") as file:
+        return "" if hashlib.file_digest(file, "sha256").hexdigest() == digest else "has other content"
 
 
 def _images(home: Home) -> Iterator[Fault]:
