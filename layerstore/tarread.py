@@ -40,7 +40,8 @@ def read_tar(stream: Readable, *, layer: bool = False) -> Iterator[Entry]:
     """Yield the entries of a tar, in its order; the data of a FILE has to be read before the next entry is asked for.
 
     Leading `/` and `./` of names are taken off, as every unpacker does. UnsafeName for `..` that lead out, UnsafeLayer
-    for what is no tar or ends early. With `layer` the marks of OCI layers become WHITEOUT and OPAQUE entries; else they are plain files.
+    for what is no tar or ends early. With `layer` the marks of OCI layers become WHITEOUT and OPAQUE entries; else they
+    are plain files.
     """
     reader = _Reader(stream)
     archive = _Archive(reader)
