@@ -7,18 +7,19 @@ It is told everything: paths, clock, registries, secrets. Nothing here reads the
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import grammar
 from builder.context import LocalContext
 from builder.dockerignore import IgnoreFile, find_ignore_file
 from builder.errors import LocatedError
-from builder.events import Progress, VertexId
+from builder.events import Completed, Planned, Progress, Started, Transfer, VertexId
 from builder.execute import Executor
 from builder.graph import Graph, Vertex
 from builder.ops import ContextOp
@@ -26,7 +27,7 @@ from builder.plan import MAIN_CONTEXT, Plan, PlanOptions, plan
 from builder.solve import Solver
 from builder.sources import ImageSources
 from grammar.record import Record, field
-from layerstore import Image, Store
+from layerstore import Image, ImageId, Store
 from layerstore.reference import Reference
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class BuildOptions(Record):
     `dockerfile` is the text, `name` what messages call it, `path` where it lies, if it is a file: its own ignore file
     lies beside it. `names` are the references that the image gets. `state` is a directory for what dies with the
     machine (the bridge's addresses). `epoch` is SOURCE_DATE_EPOCH in nanoseconds, None to use the times of the layers.
-    `secrets` and `ssh` map ids to values and sockets.
+    `keep` puts the image into the store under its names; without it, only the steps stay. `secrets` and `ssh` map ids
+    to values and sockets.
     """
 
     plan: PlanOptions
@@ -57,6 +59,7 @@ class BuildOptions(Record):
     epoch: int | None = None
     pull: bool = False
     network: str = "bridge"
+    keep: bool = True
     jobs: int = 4
     secrets: Mapping[str, bytes] = field(default=MappingProxyType({}))
     ssh: Mapping[str, Path] = field(default=MappingProxyType({}))
@@ -88,7 +91,8 @@ def build(
     Nothing is left behind but finished steps: their layers are found by the next build, however this one ends.
     """
     dockerfile = dockerfile or parse(options)
-    with _quoting(dockerfile.ast), store.lease():
+    # The export ends after the lease: only then is on disk what it says is written.
+    with _quoting(dockerfile.ast), Export(progress, clock) as export, store.lease():
         sources = ImageSources(store, client, clock=clock, emit=progress.emit, pull=options.pull)
         planned = plan(dockerfile, options.plan, sources)
         executor = Executor(
@@ -105,9 +109,42 @@ def build(
         finally:
             executor.close()
         config = planned.config.document_for(result.layers, result.created, epoch=options.epoch)
-        names = [reference.canonical for reference in options.names]
-        image = store.images.put(config, layers=result.layers, names=names)
+        if options.keep:
+            names = [reference.canonical for reference in options.names]
+            export.begin(ImageId.of(config), names)
+            image = store.images.put(config, layers=result.layers, names=names)
+        else:
+            image = Image(ImageId.of(config), (), config, result.layers, None, int(clock() * 1e9))
     return Built(image=image, plan=planned)
+
+
+class Export:
+    """The vertex that shows the image being written to the store and named."""
+
+    vertex = VertexId("sha256:" + hashlib.sha256(b"exporting to image").hexdigest())
+
+    def __init__(self, progress: Progress, clock: Callable[[], float]) -> None:
+        self._progress = progress
+        self._clock = clock
+        self._parts: list[str] = []
+
+    def begin(self, image: ImageId, names: Sequence[str]) -> None:
+        """The image is about to be written."""
+        self._parts = [f"writing image {image}", *(f"naming to {name}" for name in names)]
+        self._progress.emit(Planned(vertex=self.vertex, name="exporting to image"))
+        self._progress.emit(Started(vertex=self.vertex, time=self._clock()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not self._parts:
+            return
+        now = self._clock()
+        for part in self._parts if error is None else ():
+            self._progress.emit(Transfer(vertex=self.vertex, time=now, id=part, current=0, total=None, done=True))
+        message = None if error is None else str(error) or type(error).__name__
+        self._progress.emit(Completed(vertex=self.vertex, time=now, error=message))
 
 
 @contextlib.contextmanager

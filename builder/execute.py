@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, assert_never
@@ -33,12 +34,11 @@ from builder.ops import BindMount, ContextOp, CopyOp, ImageOp, MkdirOp, RunOp, S
 from builder.solve import Result
 from grammar import Diagnostic
 from layerstore import CacheKey, CacheRecord, DiffId, Digest, Store, StoreError, chain_id
-from runner.errors import RunnerError
 
 if TYPE_CHECKING:
     from builder.context import LocalContext
     from builder.runstep import RunSteps
-    from layerstore import View
+    from layerstore import Entry, View
 
 
 _CODES = ("store", "container")
@@ -193,7 +193,7 @@ class Executor:
         with self._located(vertex):
             key, listed = self._step_key(vertex, inputs)
             # One maker per key among all processes: the second waits, and then finds.
-            with self.store.lock(f"step-{key.hex}"):
+            with self._turn(key):
                 if not vertex.ignore_cache and (found := self._find(key, inputs[0])) is not None:
                     return found
                 made = self._made(vertex, inputs, emit)
@@ -247,7 +247,8 @@ class Executor:
                     return MadeLayer(record.layers[0], record.created, note)
         planned = plan()
         forms = Forms.TREE if vertex.id in self.wants_tree else Forms.BLOB
-        layer = self.store.layers.write(planned.entries(), forms=forms, compression=Compression.ZSTD, level=1)
+        entries = self._until_canceled(planned.entries())
+        layer = self.store.layers.write(entries, forms=forms, compression=Compression.ZSTD, level=1)
         created = self._now_ns()
         if planned.facts is not None:
             record = CacheRecord(
@@ -255,6 +256,18 @@ class Executor:
             )
             self.store.cache.put(record)
         return MadeLayer(layer.diff_id, created, "")
+
+    def _until_canceled(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in entries:
+            if self._canceled:
+                raise Canceled("canceled")
+            yield entry
+
+    def _turn(self, key: CacheKey) -> AbstractContextManager[None]:
+        """Wait to be the one maker of `key` among all processes."""
+        from builder.turns import alone  # noqa: PLC0415 - a cached build makes nothing
+
+        return alone(self.store, f"step-{key.hex}", lambda: self._canceled)
 
     def _spool(self) -> str:
         return str(self.store.root / "tmp")
@@ -269,13 +282,13 @@ class Executor:
         selection = select(spec, tree)
         listed = self._content_key(CopyOp(spec=spec), (("bind", selection.digest(self.store.files)),))
         key = key_of(listed)
-        with self.store.lock(f"step-{key.hex}"):
+        with self._turn(key):
             found = self.store.cache.find(key)
             if found:
                 diff_id = found[0].layers[0]
             else:
                 plan = plan_copy(spec, selection, None, created_ns=self.created_ns)
-                diff_id = self.store.layers.write(plan.entries(), forms=Forms.TREE).diff_id
+                diff_id = self.store.layers.write(self._until_canceled(plan.entries()), forms=Forms.TREE).diff_id
                 self.store.cache.put(
                     CacheRecord(key=key, layers=(diff_id,), ingredients=listed, created=self._now_ns())
                 )
@@ -318,8 +331,11 @@ class _Located:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        located = isinstance(error, LocatedError | Canceled) or self.vertex.span is None
-        if located or not isinstance(error, BuildError | StoreError | RunnerError):
+        if error is None or isinstance(error, LocatedError | Canceled) or self.vertex.span is None:
+            return
+        from runner.errors import RunnerError  # noqa: PLC0415 - nothing of the runner is loaded for a cached build
+
+        if not isinstance(error, BuildError | StoreError | RunnerError):
             return
         span = self.vertex.span
         if isinstance(error, CopyError) and self.vertex.words:

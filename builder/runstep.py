@@ -374,6 +374,11 @@ class RunSteps:
             try:
                 output.pump(reads)
                 status = process.wait().shell_status
+            except BaseException:
+                # Nobody reads its output any more, for instance because the disk with the log is full.
+                process.signal(signal.SIGKILL)
+                process.wait()
+                raise
             finally:
                 with self._lock:
                     self._running.discard(process)

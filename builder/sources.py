@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from builder.events import Completed, Event, Planned, Started, Transfer, VertexId
 from builder.ops import ImageOp
 from builder.plan import Base
-from layerstore import Image, Store
+from layerstore import Image, Store, StoreError
 from layerstore.platforms import Platform
 from layerstore.reference import Reference
 
@@ -75,6 +75,9 @@ class ImageSources:
                 image = pull(self.store, reference, platform, client, progress=progress)
         except BaseException as error:
             self.emit(Completed(vertex=vertex, time=self.clock(), error=str(error) or type(error).__name__))
+            if isinstance(error, StoreError):
+                ways = "`pybuild base` makes base images without a registry"
+                error.hint = f"{error.hint}; {ways}" if error.hint else ways
             raise
         self.emit(Completed(vertex=vertex, time=self.clock()))
         return image

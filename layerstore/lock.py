@@ -35,10 +35,17 @@ def hold(path: bytes, *, shared: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        if not shared:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        os.close(fd)
+        if shared:
+            os.close(fd)
+        else:
+            release(path, fd)
+
+
+def release(path: bytes, fd: int) -> None:
+    """Let go of the lock file `path`, held alone by `fd`, and take it away."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    os.close(fd)
 
 
 def try_hold(path: bytes) -> int | None:

@@ -18,7 +18,7 @@ from layerstore.files import Files
 from layerstore.home import Home
 from layerstore.images import Images
 from layerstore.lease import Lease
-from layerstore.lock import hold, lock_file, try_hold
+from layerstore.lock import hold, lock_file, release, try_hold
 from layerstore.recover import recover
 
 if TYPE_CHECKING:
@@ -84,10 +84,11 @@ class Store:
 
     def try_lock(self, name: str, held: contextlib.ExitStack) -> bool:
         """Take the lock `name` until `held` ends, if nobody has it; return whether it was free."""
-        fd = try_hold(lock_file(self._home.disk.path(b"locks"), "key-" + name))
+        path = lock_file(self._home.disk.path(b"locks"), "key-" + name)
+        fd = try_hold(path)
         if fd is None:
             return False
-        held.callback(os.close, fd)
+        held.callback(release, path, fd)
         return True
 
     def gc(self, *, keep_used_since: int = 0) -> Plan:

@@ -32,14 +32,20 @@ class DeviceGroup:
         """
         name = f"{PREFIX}{pid}-{os.urandom(4).hex()}"
         for left in range(_ATTEMPTS, 0, -1):
-            group = Cgroup.create(name, Limits(devices=True), root=root, counted=False)
+            try:
+                group = Cgroup.create(name, Limits(devices=True), root=root, counted=False)
+            except RunnerError:
+                # A build in another PID namespace may take this one for a dead one's before anybody is in it.
+                if left > 1:
+                    continue
+                raise
             try:
                 group.join(pid)
             except RunnerError:
                 gone = not all(path.is_dir() for path in group.directories)
                 with suppress(RunnerError):
                     group.remove()
-                if gone and left > 1:  # another build took it for a dead one's before anybody was in it
+                if gone and left > 1:
                     continue
                 raise
             cls._sweep(group)
@@ -52,9 +58,13 @@ class DeviceGroup:
 
     @staticmethod
     def _sweep(own: Cgroup) -> None:
-        """Remove the empty groups beside `own`: a group with members refuses."""
+        """Remove the groups beside `own` whose launcher has ended; one with members refuses.
+
+        An empty one may be another build's that has just made it.
+        """
         for directory in own.directories:
             for other in directory.parent.glob(PREFIX + "*"):
-                if other != directory:
+                pid = other.name.removeprefix(PREFIX).partition("-")[0]
+                if other != directory and not os.path.exists(f"/proc/{pid}"):
                     with suppress(OSError):
                         other.rmdir()

@@ -79,9 +79,9 @@ ENTITLEMENTS = ("network.host", "security.insecure")
     "outputs",
     multiple=True,
     metavar="type=TYPE[,dest=PATH]",
-    help="Write the result: oci, docker, tar, local, image, registry, cacheonly.",
+    help="Write the result: oci, docker, tar, local, image, registry, or cacheonly (keep the steps, make no image).",
 )
-@click.option("--load", is_flag=True, help="Keep the image in the store (always done unless the output is cacheonly).")
+@click.option("--load", is_flag=True, help="Keep the image in the store even with -o type=cacheonly.")
 @click.option("--push", is_flag=True, help="Send the image to its registry.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="How many steps run at once.")
 @click.pass_obj
@@ -148,6 +148,7 @@ def _options(
         path=inputs.path,
         names=tuple(_tag(name) for name in names),
         state=state_directory(settings),
+        keep=given["load"] or not outputs or any(output.type != "cacheonly" for output in outputs),
         epoch=epoch,
         pull=given["pull"],
         jobs=given["jobs"] or len(os.sched_getaffinity(0)) + 2,
@@ -202,6 +203,11 @@ def _outputs(settings: Settings, given: dict[str, Any]) -> list[Output]:
         outputs.append(Output(type="registry", push=True))
     if sum(output.dest is None and output.type in ("oci", "docker", "tar") for output in outputs) > 1:
         raise UsageError("only one output can go to standard output", hint="give the others a dest")
+    if any(not output.tar and output.dest is None for output in outputs):
+        raise UsageError("--output tar=false writes a directory", hint="give dest=DIRECTORY")
+    named = given["tags"] or any(output.names for output in outputs)
+    if not named and any(output.push for output in outputs):
+        raise UsageError("there is no name to push to", hint="name the image with -t REGISTRY/NAME:TAG")
     return outputs
 
 
@@ -249,11 +255,8 @@ def _write(settings: Settings, store: Store, built: Built, output: Output, optio
 def _push(settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions) -> dict[str, Any]:
     from builder.cli.push import push_image  # noqa: PLC0415
 
-    references = options.names
-    if not references:
-        raise UsageError("there is no name to push to", hint="name the image with -t REGISTRY/NAME:TAG")
     digest = ""
-    for reference in references:
+    for reference in options.names:
         digest = push_image(settings, store, built.image, reference, compression=output.compression, level=output.level)
     return {"containerimage.digest": digest}
 
@@ -269,8 +272,7 @@ def _archive(store: Store, built: Built, output: Output, options: BuildOptions) 
     if output.tar:
         with _archive_file(output.dest) as out:
             return {"containerimage.digest": save(out)}
-    if output.dest is None:
-        raise UsageError("--output tar=false writes a directory", hint="give dest=DIRECTORY")
+    assert output.dest is not None, "BUG: _outputs has seen to it"
     return {"containerimage.digest": save(output.dest)}
 
 

@@ -165,8 +165,8 @@ class _Step:
         if not event.done and last is not None and event.time - last < REPORT_EVERY:
             return
         self._reported[event.id] = event.time
-        done = " done" if event.done else ""
-        self._line(f"{event.id} {transferred(event.current, None if event.done else event.total)}{done}")
+        amount = transferred(event.current, None if event.done else event.total)
+        self._line(" ".join(filter(None, (event.id, amount, "done" if event.done else ""))))
 
     def complete(self, event: Completed) -> None:
         """Say how it ended."""

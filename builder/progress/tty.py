@@ -111,6 +111,8 @@ class Terminal:
         if word != "DONE":
             name = f"{word} {name}"
         self._lasting.append(self._row(f" => {name}{note}", seconds, color))
+        if step is not None:
+            self._lasting += [self._row(f" => => {part}", 0.0, color) for part in step.parts()]
 
     def _start_drawing(self) -> None:
         if self._drawer is None:
@@ -197,6 +199,10 @@ class _Step:
                 # Only the beginning of a line can be seen, however long a program makes it.
                 self._line = (token if self._overwritten else self._line + token)[:2000]
                 self._overwritten = False
+
+    def parts(self) -> list[str]:
+        """Return what was done without moving bytes, such as giving a name: it is worth a lasting line."""
+        return [one.id for _, one in self._transfers.values() if one.done and one.total is None and not one.current]
 
     def details(self, columns: int, now: float, color: Callable[[str], str]) -> list[str]:
         """Return a line per transfer that goes on, and the last lines of output."""

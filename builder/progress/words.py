@@ -24,7 +24,12 @@ def size(number: int) -> str:
 
 
 def transferred(current: int, total: int | None) -> str:
-    """Return how far a transfer is: `1.26MB / 4.20MB`, or `1.26MB` where the total is not known."""
+    """Return how far a transfer is: `1.26MB / 4.20MB`, or `1.26MB` where the total is not known.
+
+    Nothing for what moves no bytes, such as giving a name.
+    """
+    if total is None and not current:
+        return ""
     return size(current) if total is None else f"{size(current)} / {size(total)}"
 
 

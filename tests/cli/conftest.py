@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.building import base_store, project, registry
+
+__all__ = ["base_store", "project", "registry"]
+
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
