@@ -14,16 +14,15 @@ from builder.steps import StepPlanner
 from grammar import Span
 
 if TYPE_CHECKING:
-    from builder.plan import Planner
-    from builder.stage import StageState
+    from builder.stage import Planning, StageState
 
 NEVER_IN_ENV = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
 
 
 class Instructions:
-    """Applies instructions to the stages of a `Planner`."""
+    """Applies instructions to the stages of a plan."""
 
-    def __init__(self, planner: Planner) -> None:
+    def __init__(self, planner: Planning) -> None:
         self._planner = planner
         self._steps = StepPlanner(planner)
 
@@ -155,7 +154,6 @@ class Instructions:
             except InvalidPort as error:
                 hint = "write ports as 8080, 8080/udp or 8000-8010"
                 raise self._planner.error("expose", str(error), word.span, hint=hint) from error
-        ports = list(dict.fromkeys(ports))
         stage.config.config.setdefault("ExposedPorts", {}).update({port: {} for port in ports})
         stage.config.commit(f"EXPOSE {go_list(ports)}")
 

@@ -11,17 +11,16 @@ from grammar import Word
 
 if TYPE_CHECKING:
     from builder.graph import Vertex
-    from builder.plan import Planner
-    from builder.stage import StageState
+    from builder.stage import Planning, StageState
 
 SECRETS = "/run/secrets/"
 AGENTS = "/run/buildkit/ssh_agent."
 
 
 class MountPlanner:
-    """Plans the mounts of RUN instructions for a `Planner`."""
+    """Plans the mounts of RUN instructions for a plan."""
 
-    def __init__(self, planner: Planner) -> None:
+    def __init__(self, planner: Planning) -> None:
         self._planner = planner
 
     def plan(self, stage: StageState, instruction: grammar.Run) -> tuple[tuple[OpMount, ...], tuple[Vertex, ...]]:

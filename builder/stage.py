@@ -1,11 +1,20 @@
-"""A stage while it is planned: the state that its instructions change."""
+"""A stage while it is planned: the state that its instructions change, and what they may ask of the plan around it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
 import grammar
+from builder.errors import LocatedError
 from builder.graph import Vertex
 from builder.image import ImageConfig
+from builder.ops import Op
+from grammar import Span, Word
 from layerstore.platforms import Platform
+
+if TYPE_CHECKING:
+    from builder.plan import PlanOptions
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
@@ -48,3 +57,29 @@ class StageState:
     def workdir(self) -> str:
         """The working directory, absolute."""
         return self.config.config.get("WorkingDir") or "/"
+
+
+class Planning(Protocol):
+    """The plan that a stage is part of, as the planners of single instructions see it (`builder.plan.Planner`).
+
+    `globals` is the scope of FROM lines: automatic arguments and the ARGs before the first FROM.
+    """
+
+    options: PlanOptions
+    globals: dict[str, str]
+    escape: str
+
+    def expand(self, word: Word, env: Mapping[str, str]) -> str:
+        """Return `word` with its variables replaced; LocatedError at the word."""
+
+    def error(self, code: str, message: str, span: Span | None, *, hint: str = "") -> LocatedError:
+        """Return a located error of this Dockerfile."""
+
+    def expansion_error(self, word: Word, error: grammar.ExpandError) -> LocatedError:
+        """Return what went wrong with the variables of `word`, at the word."""
+
+    def source_vertex(self, stage: StageState, name: str | None, span: Span, *, numbers: bool = True) -> Vertex:
+        """Return what `--from=name` reads; None is the build's own context. `numbers` may stand for stages."""
+
+    def advance(self, stage: StageState, op: Op, inputs: tuple[Vertex, ...], instruction: grammar.Instruction) -> None:
+        """Make `op` the stage's new tip."""

@@ -14,8 +14,7 @@ from builder.ops import CopyOp, MkdirOp, RunOp
 from grammar import Span, Word
 
 if TYPE_CHECKING:
-    from builder.plan import Planner
-    from builder.stage import StageState
+    from builder.stage import Planning, StageState
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 PIPES = "/dev/pipes/"
@@ -23,9 +22,9 @@ PIPES = "/dev/pipes/"
 
 
 class StepPlanner:
-    """Plans steps of the stages of a `Planner`."""
+    """Plans steps of the stages of a plan."""
 
-    def __init__(self, planner: Planner) -> None:
+    def __init__(self, planner: Planning) -> None:
         self._planner = planner
         self._mounts = MountPlanner(planner)
 
