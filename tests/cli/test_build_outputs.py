@@ -1,4 +1,5 @@
-"""What comes out of `pybuild build`: archives, files, pushed images, files about the image; read by the field's tools."""
+"""What comes out of `pybuild build`: archives, files, pushed images and files about the image, as the tools of the field
+read them."""
 
 from __future__ import annotations
 
