@@ -1,5 +1,4 @@
-"""What comes out of `pybuild build`: archives, files, pushed images and files about the image, as the tools of the field
-read them."""
+"""What comes out of `pybuild build`: archives, files, pushed images and files about the image."""
 
 from __future__ import annotations
 
