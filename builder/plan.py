@@ -342,7 +342,7 @@ class Planner:
         return tuple(parsed)
 
     def _platform(self, from_: grammar.From) -> Platform:
-        if from_.platform is None:
+        if from_.platform is None or not from_.platform.text:
             return self.options.platform
         text = self.expand(from_.platform, self.globals)
         if not text:
@@ -353,7 +353,8 @@ class Planner:
         try:
             return Platform.parse(text, host=self.options.build_platform)
         except InvalidPlatform as error:
-            raise self.error("platform", str(error), from_.platform.span, hint="write it like linux/amd64") from error
+            message = f"failed to parse platform {text}: {error}"
+            raise self.error("platform", message, from_.platform.span, hint="write it like linux/amd64") from error
 
     def _base(self, name: str, platform: Platform, span: Span) -> Base:
         key = (name, str(platform))
@@ -362,7 +363,8 @@ class Planner:
         try:
             reference = Reference.parse(name)
         except InvalidReference as error:
-            message = f'failed to parse stage name "{name}": {error}'
+            detail = str(error).removeprefix(f"invalid image reference {name}")
+            message = f'failed to parse stage name "{name}": invalid reference format{detail}'
             raise self.error("reference", message, span, hint=getattr(error, "hint", "")) from error
         try:
             base = self.resolver.image(reference, platform)

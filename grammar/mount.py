@@ -85,12 +85,8 @@ def _options(text: str, expand: Callable[[str], str] | None) -> dict[str, str | 
         name = _ALIASES.get(key, key)
         if not equals:
             if name not in ("readonly", "readwrite", "required"):
-                if key in _KEYS:
-                    raise MountError(f"invalid field '{field}' must be a key=value pair", hint=f"write {key}=VALUE")
-                raise MountError(
-                    f"unexpected key '{key}' in '{field}'{did_you_mean(key, _KEYS)}",
-                    hint="options are written key=value",
-                )
+                near = f"write {key}=VALUE" if key in _KEYS else f"the keys are {', '.join(_KEYS)}"
+                raise MountError(f"invalid field '{field}' must be a key=value pair", hint=near)
             value = "true"
         if key not in _KEYS:
             raise MountError(
