@@ -13,17 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.ops import CacheMount
+from builder.turns import turn
 from layerstore import Store
 
 _MOST_PRIVATE = 1000
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheMounts:
-    """All cache mounts of one store. `namespace` is BUILDKIT_CACHE_MOUNT_NS: it keeps projects apart."""
+    """All cache mounts of one store.
+
+    `namespace` is BUILDKIT_CACHE_MOUNT_NS: it keeps projects apart. `canceled` ends waiting.
+    """
 
     store: Store
     namespace: str = ""
+    canceled: Callable[[], bool] = _never
 
     @contextlib.contextmanager
     def hold(self, mount: CacheMount, *, seed: str, fill: Callable[[Path], None]) -> Iterator[Path]:
@@ -42,10 +51,10 @@ class CacheMounts:
                 case "private":
                     path = self._private(root, name, held)
                 case "locked":
-                    held.enter_context(self.store.lock(f"cache-mount-{name}"))
+                    held.enter_context(turn(self.store, f"cache-mount-{name}", self.canceled))
                     path = root / name
                 case _:
-                    held.enter_context(self.store.lock(f"cache-mount-{name}", shared=True))
+                    held.enter_context(turn(self.store, f"cache-mount-{name}", self.canceled, shared=True))
                     path = root / name
             self._make(path, mount, fill)
             yield path

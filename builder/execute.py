@@ -265,9 +265,9 @@ class Executor:
 
     def _turn(self, key: CacheKey) -> AbstractContextManager[None]:
         """Wait to be the one maker of `key` among all processes."""
-        from builder.turns import alone  # noqa: PLC0415 - a cached build makes nothing
+        from builder.turns import turn  # noqa: PLC0415 - a cached build makes nothing
 
-        return alone(self.store, f"step-{key.hex}", lambda: self._canceled)
+        return turn(self.store, f"step-{key.hex}", lambda: self._canceled)
 
     def _spool(self) -> str:
         return str(self.store.root / "tmp")

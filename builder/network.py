@@ -63,6 +63,12 @@ class BuildNetwork:
                 self._namespace = namespace
             return self._namespace.path
 
+    def last_will(self) -> tuple[str, ...]:
+        """Return the command that gives back this build's place on the bridge should this process be killed."""
+        from runner.lastwill import last_will  # noqa: PLC0415
+
+        return last_will(network=self.state) if self.default == "bridge" else ()
+
     def close(self) -> None:
         """Take the network away; safe to repeat."""
         with self._lock:

@@ -295,7 +295,7 @@ class RunSteps:
         executor: Executor,
         held: contextlib.ExitStack,
     ) -> Path:
-        caches = CacheMounts(store=self.store, namespace=self.cache_namespace)
+        caches = CacheMounts(store=self.store, namespace=self.cache_namespace, canceled=lambda: self._canceled)
         if mount.input is None:
             return held.enter_context(caches.hold(mount, seed="", fill=_leave_empty))
         tree = executor.tree(vertex.inputs[mount.input], inputs[mount.input])
@@ -410,7 +410,7 @@ class RunSteps:
             from runner import Launcher  # noqa: PLC0415
             from runner.devices import DeviceGroup  # noqa: PLC0415
 
-            launcher = Launcher.start()
+            launcher = Launcher.start(last_will=self.network.last_will())
             try:
                 self._devices = DeviceGroup.confine(launcher.pid)
             except BaseException:
@@ -430,7 +430,7 @@ class RunSteps:
         if self._insecure_launcher is None:
             from runner import Launcher  # noqa: PLC0415
 
-            self._insecure_launcher = Launcher.start()
+            self._insecure_launcher = Launcher.start(last_will=self.network.last_will())
         return self._insecure_launcher
 
     def _failed(self, vertex: Vertex, op: RunOp, status: int, output: StepOutput, hint: str) -> LocatedError:

@@ -13,14 +13,14 @@ _SHORTEST, _LONGEST = 0.002, 0.05
 
 
 @contextlib.contextmanager
-def alone(store: Store, name: str, canceled: Callable[[], bool]) -> Iterator[None]:
-    """Hold the lock `name` against all others, as `Store.lock` does; Canceled once `canceled` says so while waiting.
+def turn(store: Store, name: str, canceled: Callable[[], bool], *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock `name`, alone or `shared`, as `Store.lock` does; Canceled once `canceled` says so while waiting.
 
     A thread that sleeps in flock(2) cannot be told to stop, and who holds the lock may take hours.
     """
     pause = _SHORTEST
     with contextlib.ExitStack() as held:
-        while not store.try_lock(name, held):
+        while not store.try_lock(name, held, shared=shared):
             if canceled():
                 raise Canceled("canceled")
             time.sleep(pause)

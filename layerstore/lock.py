@@ -48,9 +48,9 @@ def release(path: bytes, fd: int) -> None:
     os.close(fd)
 
 
-def try_hold(path: bytes) -> int | None:
-    """Take the lock file `path` alone if nobody has it; return the descriptor that holds it, to be closed, or None."""
-    return _acquire(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def try_hold(path: bytes, *, shared: bool = False) -> int | None:
+    """Take the lock file `path` if that needs no waiting; return the descriptor that holds it, or None."""
+    return _acquire(path, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 def _acquire(path: bytes, how: int) -> int | None:

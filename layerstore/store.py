@@ -82,13 +82,16 @@ class Store:
         """Wait for the lock `name` and hold it against other processes and threads, or share it with others who do."""
         return hold(lock_file(self._home.disk.path(b"locks"), "key-" + name), shared=shared)
 
-    def try_lock(self, name: str, held: contextlib.ExitStack) -> bool:
-        """Take the lock `name` until `held` ends, if nobody has it; return whether it was free."""
+    def try_lock(self, name: str, held: contextlib.ExitStack, *, shared: bool = False) -> bool:
+        """Take the lock `name` until `held` ends, if that needs no waiting; return whether it was to be had."""
         path = lock_file(self._home.disk.path(b"locks"), "key-" + name)
-        fd = try_hold(path)
+        fd = try_hold(path, shared=shared)
         if fd is None:
             return False
-        held.callback(release, path, fd)
+        if shared:
+            held.callback(os.close, fd)
+        else:
+            held.callback(release, path, fd)
         return True
 
     def gc(self, *, keep_used_since: int = 0) -> Plan:

@@ -160,8 +160,9 @@ class Container:
         now = self.clock()
         birth = _birth(pid) or 0
         running = Status.RUNNING
-        self._enter(State(status=running, claimed=True, pid=pid, birth=birth, started=now, address=address,
-        ports=ports))
+        self._enter(
+            State(status=running, claimed=True, pid=pid, birth=birth, started=now, address=address, ports=ports)
+        )
 
     def exited(self, exit_code: int, *, oom_killed: bool = False, error: str = "") -> None:
         """Record that it has ended with `exit_code` (128 + n for signal n); for the supervisor."""

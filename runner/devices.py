@@ -12,9 +12,9 @@ from pathlib import Path
 
 from runner.cgroups import DEFAULT_ROOT, Cgroup
 from runner.errors import RunnerError
+from runner.launcher import GROUP_PREFIX
 from runner.limits import Limits
 
-PREFIX = "steps-"
 _ATTEMPTS = 5
 
 
@@ -30,7 +30,7 @@ class DeviceGroup:
 
         RunnerError where the host has neither the version 1 controller nor version 2 groups that can be written.
         """
-        name = f"{PREFIX}{pid}-{os.urandom(4).hex()}"
+        name = f"{GROUP_PREFIX}{pid}-{os.urandom(4).hex()}"
         for left in range(_ATTEMPTS, 0, -1):
             try:
                 group = Cgroup.create(name, Limits(devices=True), root=root, counted=False)
@@ -63,8 +63,8 @@ class DeviceGroup:
         An empty one may be another build's that has just made it.
         """
         for directory in own.directories:
-            for other in directory.parent.glob(PREFIX + "*"):
-                pid = other.name.removeprefix(PREFIX).partition("-")[0]
+            for other in directory.parent.glob(GROUP_PREFIX + "*"):
+                pid = other.name.removeprefix(GROUP_PREFIX).partition("-")[0]
                 if other != directory and not os.path.exists(f"/proc/{pid}"):
                     with suppress(OSError):
                         other.rmdir()

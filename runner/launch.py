@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -127,8 +127,11 @@ class Launcher:
         self._programs: dict[object, bytes] = {}
 
     @classmethod
-    def start(cls, *, in_process: bool = False) -> Self:
+    def start(cls, *, in_process: bool = False, last_will: Sequence[str] = ()) -> Self:
         """Start a launcher: a fresh interpreter, or with `in_process` a fork of this one while it has a single thread.
+
+        `last_will` is a command that the launcher becomes once it has ended its containers, should the caller have been
+        killed: what only the caller could take away, it takes away instead.
 
         A fresh interpreter takes some 15 ms more, of which the caller waits for none unless it spawns at once. It is
         the stricter one, see `_read_only_interpreter`.
@@ -136,7 +139,7 @@ class Launcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             alone = in_process and len(os.listdir("/proc/self/task")) == 1  # threads that Python does not know count
-            pid = _fork(theirs) if alone else _execute(theirs)
+            pid = _fork(theirs, last_will) if alone else _execute(theirs, last_will)
         return cls(ours, pid)
 
     def __enter__(self) -> Self:
@@ -278,11 +281,11 @@ def _readable(fd: int, timeout: float) -> bool:
     return bool(poll.poll(timeout * 1000))
 
 
-def _execute(control: socket.socket) -> int:
+def _execute(control: socket.socket, last_will: Sequence[str]) -> int:
     if not sys.executable:
         raise LauncherError("the path of the Python interpreter is unknown", hint="set sys.executable")
     actions = [(os.POSIX_SPAWN_DUP2, control.fileno(), 0)]
-    argv = [sys.executable, "-I", "-S", _FORK_PROGRAM]
+    argv = [sys.executable, "-I", "-S", _FORK_PROGRAM, *last_will]
     program, mounted = _read_only_interpreter()
     try:
         return os.posix_spawn(program, argv, {}, file_actions=actions, setsid=True)
@@ -311,7 +314,7 @@ def _read_only_interpreter() -> tuple[str, int]:
     return f"/proc/self/fd/{mounted}", mounted
 
 
-def _fork(control: socket.socket) -> int:
+def _fork(control: socket.socket, last_will: Sequence[str]) -> int:
     """Fork this interpreter, which has one thread, into a launcher.
 
     Safe because no other thread can hold a lock at this moment. What the fork shares of the caller's open files it
@@ -330,6 +333,6 @@ def _fork(control: socket.socket) -> int:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 0)
         os.dup2(null, 1)
-        launcher.main(own)
+        launcher.main(own, tuple(last_will))
     finally:
         os._exit(125)

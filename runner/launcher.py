@@ -20,6 +20,8 @@ import select
 from runner import child, syscalls
 
 _FDS = 6  # at most, with one request
+GROUP_PREFIX = "steps-"
+"""How the groups that launchers are put into are called (`runner/devices.py`)."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,14 +122,53 @@ def _default_signals() -> None:
     signals.signal(signals.SIGPIPE, signals.SIG_IGN)
 
 
-def main(control_fd: int) -> NoReturn:
-    """Serve the caller at the other end of `control_fd` and exit."""
+def main(control_fd: int, last_will: tuple[str, ...]) -> NoReturn:
+    """Serve the caller at the other end of `control_fd` and exit, or become `last_will` if the caller was killed."""
     syscalls.set_process_name(b"pybuild:launch")
     _default_signals()
     gc.disable()  # nothing cyclic is made here, and a collection in a fork would copy every page it marks
     control = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, control_fd)
+    caller = os.getppid()
     Launcher(control).serve()
+    if os.getppid() != caller:
+        _remove_groups()
+        if last_will:
+            os.dup2(0, 2)  # nobody reads what it might say
+            os.execve(last_will[0], last_will, {})
     os._exit(0)
+
+
+def _remove_groups() -> None:
+    """Take away the groups this process was put into alone, since the caller that made them was killed.
+
+    cgroups(7): a group can go once no process is in it, so this process moves to the top of the hierarchy first.
+    """
+    with open("/proc/self/cgroup", "rb") as file:
+        groups = [line.rstrip(b"\n").split(b":", 2)[1:] for line in file]
+    for controllers, path in groups:
+        if not path.rpartition(b"/")[2].startswith(GROUP_PREFIX.encode()):
+            continue
+        for top in _hierarchies(controllers):
+            try:
+                with open(top + b"/cgroup.procs", "wb", buffering=0) as procs:
+                    procs.write(b"0")
+                os.rmdir(top + path)
+            except OSError:
+                continue  # the next build takes it away
+
+
+def _hierarchies(controllers: bytes) -> list[bytes]:
+    """Return where the hierarchy of `controllers` (none: version 2) is mounted as a whole."""
+    found = []
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            fields, _, rest = line.partition(b" - ")
+            _, _, _, root, mount_point, *_ = fields.split(b" ")
+            kind, _, options = rest.rstrip(b"\n").split(b" ")[:3]
+            wanted = kind == b"cgroup" and controllers in options.split(b",") if controllers else kind == b"cgroup2"
+            if wanted and root == b"/":
+                found.append(mount_point)
+    return found
 
 
 if __name__ == "__main__":
@@ -136,4 +177,4 @@ if __name__ == "__main__":
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.close(null)
-    main(own)
+    main(own, tuple(sys.argv[1:]))

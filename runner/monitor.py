@@ -149,11 +149,14 @@ class Supervisor:
             self._process.resize(rows, columns)
 
     def _start(self, stack: contextlib.ExitStack) -> tuple[Process, str, tuple[str, ...]]:
+        from runner.lastwill import last_will  # noqa: PLC0415
         from runner.launch import Launcher  # noqa: PLC0415 - the builder has its own way to get one
 
         bundle, container = self._bundle, self._container
         # First of all: it is forked from this process while that has one thread and few descriptors.
-        launcher = Launcher.start(in_process=threading.active_count() == 1)
+        launcher = Launcher.start(
+            in_process=threading.active_count() == 1, last_will=last_will(containers=self._containers.root)
+        )
         stack.callback(launcher.close)
         spec = bundle.spec
         if bundle.limits is not None:
@@ -386,5 +389,3 @@ def _read(path: bytes) -> bytes:
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         return file.read()
     return b""
-
-

@@ -57,13 +57,16 @@ def test_during_a_copy(project: Project, signum: int) -> None:
         assert 128 + signum == process.wait(5)
 
 
-def test_killed_during_a_run(project: Project) -> None:
-    """kill -9 takes the step's processes along."""
+@pytest.mark.parametrize("network", ["none", "bridge"])
+def test_killed_during_a_run(project: Project, network: str) -> None:
+    """kill -9 takes the step's processes along, and its group, and its place on the bridge, without another build."""
+    before = host_state(project.root)
     project.dockerfile("FROM busybox", "RUN echo started; sleep 60")
-    with project.running("--network", "none", ".") as process:
+    with project.running("--network", network, ".") as process:
         wait_for_line(process, b" started")
         process.kill()
         process.wait(10)
+    wait_for(lambda: before == host_state(project.root))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 
 from runner import Launcher, UnsupportedError
 from runner.cgroups import Cgroup, Hierarchies
-from runner.devices import PREFIX, DeviceGroup
+from runner.devices import DeviceGroup
+from runner.launcher import GROUP_PREFIX
 from runner.limits import Limits
 from tests.runner.conftest import Bench
 
@@ -30,7 +31,7 @@ def groups() -> list[Path]:
     """All groups of steps there are."""
     found = Hierarchies.find()
     mounts = {*found.controllers.values(), *((found.unified,) if found.unified is not None else ())}
-    return sorted(path for mount in mounts for path in mount.glob(f"pybuild/{PREFIX}*"))
+    return sorted(path for mount in mounts for path in mount.glob(f"pybuild/{GROUP_PREFIX}*"))
 
 
 def test_steps_make_nodes_and_do_not_open_them(bench: Bench) -> None:
@@ -48,7 +49,7 @@ def test_steps_make_nodes_and_do_not_open_them(bench: Bench) -> None:
 
 def test_what_a_killed_build_left_goes_with_the_next() -> None:
     """An empty group of steps is taken away by the next build; one with members stays."""
-    dead = Cgroup.create(f"{PREFIX}dead", Limits(devices=True), counted=False)
+    dead = Cgroup.create(f"{GROUP_PREFIX}dead", Limits(devices=True), counted=False)
     with Launcher.start() as first, Launcher.start() as second:
         living = DeviceGroup.confine(first.pid)
         assert not any(path.exists() for path in dead.directories)
