@@ -30,7 +30,7 @@ from builder.errors import BuildError, Canceled, LocatedError
 from builder.events import Event
 from builder.filetree import EmptyTree, FileTree
 from builder.graph import Vertex
-from builder.ops import BindMount, ContextOp, CopyOp, ImageOp, MkdirOp, RunOp, ScratchOp
+from builder.ops import BindMount, CacheMount, ContextOp, CopyOp, ImageOp, MkdirOp, RunOp, ScratchOp
 from builder.solve import Result
 from grammar import Diagnostic
 from layerstore import CacheKey, CacheRecord, DiffId, Digest, Store, StoreError, chain_id
@@ -118,9 +118,9 @@ class Executor:
             listed = ingredients(op, (("parent", parent), ("sources", sources)))
         elif isinstance(op, RunOp):
             read = tuple(
-                (f"input of mount {at}", str(self._content_of_mount(vertex, inputs, mount)))
+                (f"input of mount {at}", str(self._content_of_mount(vertex, inputs, mount.input, mount.source)))
                 for at, mount in enumerate(op.mounts)
-                if isinstance(mount, BindMount)
+                if isinstance(mount, BindMount | CacheMount) and mount.input is not None
             )
             listed = ingredients(op, (("parent", str(chain_id(inputs[0].layers))), *read))
         else:
@@ -132,9 +132,10 @@ class Executor:
             return select(op.spec, EmptyTree()).digest(self.store.files)
         return self._content(op.spec, vertex.inputs[1], inputs[1])
 
-    def _content_of_mount(self, vertex: Vertex, inputs: Sequence[Result], mount: BindMount) -> Digest:
-        spec = CopySpec(sources=(PathSource(os.fsencode(mount.source)),), dest=b"/")
-        return self._content(spec, vertex.inputs[mount.input], inputs[mount.input])
+    def _content_of_mount(self, vertex: Vertex, inputs: Sequence[Result], at: int, source: str) -> Digest:
+        """The digest of what a mount shows, or of what a cache starts with: `source` in the input `at`."""
+        spec = CopySpec(sources=(PathSource(os.fsencode(source)),), dest=b"/")
+        return self._content(spec, vertex.inputs[at], inputs[at])
 
     def _content(self, spec: CopySpec, vertex: Vertex, result: Result) -> Digest:
         """Return the digest of what `spec` selects from `vertex`.
