@@ -15,7 +15,7 @@ _LINE = 'write lines such as {"word": "${a:-b}", "env": {"a": "1"}, "escape": "\
 _ESCAPES = ("\\", "`")
 
 
-@click.command("expand")
+@click.command("expand", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--env", "env", multiple=True, metavar="K=V", help="Set a variable; may be repeated.")
 @click.option("--escape", type=click.Choice(_ESCAPES), default="\\", show_default=True, help="The escape character.")
 @click.option("--words", is_flag=True, help="Split the result at blanks outside quotes; one word a line.")

@@ -16,7 +16,7 @@ from grammar.text import quote
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
 
-@click.command("parse")
+@click.command("parse", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--format",
     "form",

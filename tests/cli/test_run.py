@@ -413,6 +413,7 @@ def test_killed_monitor_takes_the_container_along(cli: Cli) -> None:
     os.kill(_monitor(cli, "alone"), signal.SIGKILL)
 
     wait_for(lambda: not _runs("sleep 4323"))
+    wait_for(lambda: [row["State"] for row in cli.ps()] == ["exited"])  # it is recorded in the supervisor's place
     [row] = cli.ps()
     assert ("alone", "exited", 137) == (row["Names"], row["State"], row["ExitCode"])
 

@@ -59,8 +59,10 @@ def test_slow_reader_holds_nobody_up() -> None:
 
     reader = subprocess.Popen(["wc", "-c"], stdin=slow_out, stdout=subprocess.PIPE)
     os.close(slow_out)
-    while not pumps[0].done:
-        drain(pumps)
+    ended = os.pidfd_open(writer.pid)
+    run_pumps(pumps, ended)
+    os.close(ended)
+    drain(pumps)
     assert b"400000\n" == reader.communicate(timeout=10)[0]
     assert [0, 0] == [writer.wait(10), clock.wait(10)]
     os.close(pidfd)
