@@ -114,6 +114,8 @@ def _tell(error: BaseException) -> tuple[str, int] | None:
             return _plain(error.message, error.hint), error.exit_code
         case Ended():
             return "", 128 + error.signum
+        case click.exceptions.NoArgsIsHelpError():
+            return error.format_message(), error.exit_code
         case click.ClickException():
             return _usage(error), error.exit_code
         case StepFailed():

@@ -218,3 +218,11 @@ def test_signals_end_a_command_in_order(pybuild: Pybuild, signum: signal.Signals
         _, err = process.communicate(timeout=20)
 
     assert (status, text) == (process.returncode, err)
+
+
+def test_no_words_at_all(pybuild: Pybuild) -> None:
+    """`pybuild` alone shows what there is, and says nothing of an error."""
+    done = pybuild(status=2)
+
+    assert done.err.startswith("Usage: pybuild")
+    assert "error" not in done.err
