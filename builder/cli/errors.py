@@ -114,8 +114,6 @@ def _tell(error: BaseException) -> tuple[str, int] | None:
             return _plain(error.message, error.hint), error.exit_code
         case Ended():
             return "", 128 + error.signum
-        case click.exceptions.NoArgsIsHelpError():
-            return error.format_message(), error.exit_code
         case click.ClickException():
             return _usage(error), error.exit_code
         case StepFailed():
@@ -160,7 +158,9 @@ def _step(error: StepFailed) -> str:
 
 
 def _usage(error: click.ClickException) -> str:
-    """A command line that means nothing, in the words that all other errors use."""
+    """A command line that means nothing, in the words that all other errors use; help where there was none at all."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error.format_message()
     message = error.format_message().rstrip(".")
     message = message[:1].lower() + message[1:]
     context = getattr(error, "ctx", None)
