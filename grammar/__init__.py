@@ -37,6 +37,7 @@ from grammar.diagnostics import Diagnostic, Position, Severity, Span
 from grammar.errors import ExpandError, GrammarError, LocatedGrammarError, MountError, ParseError, ResolveError
 from grammar.expand import Expansion, expand, expand_heredoc, expand_words
 from grammar.format import format_ast, format_instruction
+from grammar.layout import LayoutError, tidy
 from grammar.mount import Mount, parse_mount
 from grammar.node import Node
 from grammar.parse import parse, parse_instruction, parse_nodes
@@ -65,6 +66,7 @@ __all__ = [
     "Heredoc",
     "Instruction",
     "Label",
+    "LayoutError",
     "LocatedGrammarError",
     "Maintainer",
     "Mount",
@@ -97,4 +99,5 @@ __all__ = [
     "parse_mount",
     "parse_nodes",
     "resolve",
+    "tidy",
 ]

@@ -17,10 +17,11 @@ from grammar.text import WIDE_BLANKS
 LINE_LIMIT = 65535
 _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+)$")
 _DIRECTIVES = ("syntax", "escape", "check")
-_CONTINUED = {
+CONTINUED = {
     "\\": re.compile(r"(?<!\\)\\[ \t]*$"),
     "`": re.compile(r"(?<!`)`[ \t]*$"),
 }
+"""What ends a line that is continued, for each escape character."""
 
 
 class Line:
@@ -54,6 +55,15 @@ class Line:
         index = max(bisect_right(starts, offset) - 1, 0)
         return Position(self._numbers[index], self._columns[index] + offset - starts[index])
 
+    def offset(self, position: Position) -> int:
+        """Return the offset of the character at a place that this line covers: the inverse of `position`."""
+        index = self._numbers.index(position.line)
+        return self._starts[index] + position.column - self._columns[index]
+
+    def breaks(self) -> list[tuple[int, int]]:
+        """Return (offset, number) for each continuation: where in the text it begins, and the line it is in."""
+        return list(zip(self._starts[1:], self._numbers[1:], strict=True))
+
     def span(self, start: int, end: int) -> Span:
         """Return the place of a stretch of the text."""
         if len(self._starts) == 1:
@@ -82,6 +92,14 @@ class Source:
     def line_count(self) -> int:
         """The number of physical lines."""
         return len(self._lines)
+
+    def physical(self, number: int) -> str:
+        """Return a line as written, without its ending."""
+        return self._lines[number - 1].rstrip("\r\n")
+
+    def verbatim(self, first: int, last: int) -> str:
+        """Return whole lines as written, with their endings."""
+        return "".join(self._lines[first - 1 : last])
 
     def fail(self, code: str, message: str, span: Span | None, hint: str = "") -> ParseError:
         """Return the error for a place in this file."""
@@ -166,7 +184,7 @@ class Source:
         self._seen[key] = number
         value = match[2]
         if key == "escape":
-            if value not in _CONTINUED:
+            if value not in CONTINUED:
                 raise self.fail(
                     "directive-escape",
                     f"invalid escape token '{value}' does not match ` or \\",
@@ -180,7 +198,7 @@ class Source:
     def _logical(self, stripped: str, indent: int) -> Line:
         """Join the line at hand with its continuations."""
         line = Line(self._next)
-        continued = _CONTINUED[self.escape]
+        continued = CONTINUED[self.escape]
         line.add(0, self._next, indent + 1)
         end = continued.search(stripped) if self.escape in stripped else None
         if end is None:

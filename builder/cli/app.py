@@ -48,6 +48,7 @@ COMMANDS = {
     "push": Listed("push", "Registry", "Send an image to a registry"),
     "login": Listed("login", "Registry", "Store credentials for a registry"),
     "logout": Listed("logout", "Registry", "Forget the credentials of a registry"),
+    "fmt": Listed("fmt", "Dockerfile", "Tidy the layout of Dockerfiles"),
     "parse": Listed("parse", "Dockerfile", "Show how a Dockerfile is understood"),
     "expand": Listed("expand", "Dockerfile", "Expand the variables of a word as a Dockerfile does"),
     "store": Listed("store", "Machine", "Check, measure and clean the layer store"),

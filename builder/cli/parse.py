@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from typing import Any
 
 import click
 
 import grammar
-from builder.errors import UsageError
+from builder.cli.dockerfiles import read_dockerfile
 from grammar.text import quote
 
 _UNDECODED = re.compile("[\udc80-\udcff]")
@@ -30,7 +29,7 @@ def command(*, form: str, file: str) -> None:
 
     Only the grammar is applied: names of flags, numbers of arguments and references between stages are not checked.
     """
-    data, name = _read(file)
+    data, name = read_dockerfile(file)
     directives, nodes = grammar.parse_nodes(data, name=name)
     if form == "text":
         text = "".join(f"({_listed(node)})\n" for node in nodes)
@@ -39,16 +38,6 @@ def command(*, form: str, file: str) -> None:
         text = json.dumps(shown, ensure_ascii=False, indent=2) + "\n"
     # Bytes that are no UTF-8 have no place in JSON.
     click.echo(_UNDECODED.sub("\ufffd", text), nl=False)
-
-
-def _read(file: str) -> tuple[bytes, str]:
-    if file == "-":
-        return sys.stdin.buffer.read(), "Dockerfile"
-    try:
-        with open(file, "rb") as opened:
-            return opened.read(), file
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}", hint="name a Dockerfile, or - for stdin") from error
 
 
 def _described(node: grammar.Node) -> dict[str, Any]:

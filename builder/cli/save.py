@@ -75,8 +75,11 @@ def _images(store: Store, names: Sequence[str]) -> list[Saved]:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path | None) -> Iterator[BinaryIO]:
-    """Open a file that is there whole and on disk afterwards, or not at all; standard output for None. ExportError."""
+def whole_file(path: Path | None, *, hint: str = "choose another place with -o") -> Iterator[BinaryIO]:
+    """Open a file that is there whole and on disk afterwards, or not at all; standard output for None.
+
+    ExportError, with `hint`, where it cannot be written.
+    """
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -91,6 +94,6 @@ def whole_file(path: Path | None) -> Iterator[BinaryIO]:
             raise ExportError(f"{path} is no file", hint="choose another name")
         part.replace(path)
     except OSError as error:
-        raise ExportError(f"cannot write {path}: {error.strerror}", hint="choose another place with -o") from error
+        raise ExportError(f"cannot write {path}: {error.strerror}", hint=hint) from error
     finally:
         part.unlink(missing_ok=True)
