@@ -16,7 +16,7 @@ from grammar.errors import ParseError
 from grammar.node import Node, read
 from grammar.parse import parse
 from grammar.source import CONTINUED, Source
-from grammar.text import WIDE_BLANKS
+from grammar.text import BLANKS, WIDE_BLANKS
 
 _INDENT = "    "
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\],]|[^\s\[\],"]+')
@@ -132,6 +132,8 @@ class _Instruction:
         self._line = node.line
         self._source = source
         self._upper = upper
+        # The stored text of a trigger keeps the blanks at its end.
+        self._text = node.line.text if node.keyword == "onbuild" else node.text
         self._breaks = self._line.breaks()
         self._atoms = list(self._with_gaps(sorted(self._find())))
         last = self._atoms[-1]
@@ -142,7 +144,9 @@ class _Instruction:
 
     def lines(self) -> list[str]:
         """The physical lines."""
-        parts = [self._atom(self._atoms[0])]
+        # A first line that is nothing but continued has comments behind it, and no words.
+        above = self._comments(self._line.first, self._number(self._atoms[0].start), "")
+        parts = [f"{self._source.escape}\n{above}" if above else "", self._atom(self._atoms[0])]
         for before, atom in zip(self._atoms, self._atoms[1:], strict=False):
             parts += (self._gap(before, atom), self._atom(atom))
         parts.append(self._tail(self._atoms[-1].end))
@@ -154,11 +158,10 @@ class _Instruction:
     def _find(self) -> Iterator[_Atom]:
         """Keyword, flags, and the arguments in the form they have."""
         node = self._node
-        text = node.text
+        text = self._text
         start = node.start + len(node.word.text)
         yield _Atom(node.start, start, self._cased(node.word.text))
         if node.keyword == "onbuild":
-            # A trigger is stored in the image as it is written.
             rest = text[start:].lstrip(WIDE_BLANKS)
             yield _Atom(len(text) - len(rest), len(text), rest)
             return
@@ -170,19 +173,21 @@ class _Instruction:
             for index, match in enumerate(_JSON_TOKEN.finditer(text, start)):
                 yield self._word(match.start(), match.end(), index)
             return
+        first = node.pairs[0][0] if node.legacy else node.words[0] if node.words else None
+        if first is not None and (node.legacy or first.text.startswith("[")):
+            # With other blanks, a key and its value may become one word, and words that are no JSON may become some.
+            start = self._line.offset(first.span.start)
+            yield _Atom(start, len(text), text[start:])
+            return
         for key, value in node.pairs:
-            if node.legacy and value is not None:
-                yield self._spanned(key.span)
-                yield self._spanned(value.span)
-            else:
-                yield self._spanned(Span(key.span.start, (value or key).span.end))
+            yield self._spanned(Span(key.span.start, (value or key).span.end))
         for index, word in enumerate(node.words):
             atom = self._spanned(word.span)
             yield self._word(atom.start, atom.end, index)
 
     def _word(self, start: int, end: int, index: int) -> _Atom:
         """An argument; AS of a FROM and CMD or NONE of a HEALTHCHECK are keywords too."""
-        text = self._node.text[start:end]
+        text = self._text[start:end]
         keyword = self._node.keyword
         if (keyword, index, text.lower()) in _INNER_KEYWORDS:
             text = self._cased(text)
@@ -190,19 +195,22 @@ class _Instruction:
 
     def _spanned(self, span: Span) -> _Atom:
         first, last = self._line.offset(span.start), self._line.offset(span.end)
-        return _Atom(first, last, self._node.text[first:last])
+        return _Atom(first, last, self._text[first:last])
 
     def _with_gaps(self, atoms: list[_Atom]) -> Iterator[_Atom]:
-        """The atoms, and between them whatever is not blank, such as the `--` that ends the flags."""
-        text = self._node.text
+        """The atoms, and between them whatever is no blank, such as the `--` that ends the flags.
+
+        Wider blanks count: behind one of them nothing is a flag or JSON.
+        """
+        text = self._text
         at = atoms[0].start
         for atom in [*atoms, _Atom(len(text), len(text), "")]:
             while at < atom.start:
-                if text[at] in WIDE_BLANKS:
+                if text[at] in BLANKS:
                     at += 1
                     continue
                 end = at
-                while end < atom.start and text[end] not in WIDE_BLANKS:
+                while end < atom.start and text[end] not in BLANKS:
                     end += 1
                 yield _Atom(at, end, text[at:end])
                 at = end
@@ -218,21 +226,25 @@ class _Instruction:
         at = atom.start
         above = self._number(atom.start)
         for offset, number in inside:
-            parts.append(f"{self._node.text[at:offset]}{self._source.escape}\n{self._comments(above, number, None)}")
+            parts.append(f"{self._text[at:offset]}{self._source.escape}\n{self._comments(above, number, None)}")
             at, above = offset, number
-        return "".join(parts) + self._node.text[at : atom.end]
+        return "".join(parts) + self._text[at : atom.end]
 
     def _gap(self, before: _Atom, atom: _Atom) -> str:
         """What stands between two atoms: a blank, or the end of a line and the indentation of the next."""
         inside = [(at, number) for at, number in self._breaks if before.end <= at <= atom.start]
         if not inside:
+            written = self._text[before.end : atom.start]
+            if written.strip(" \t"):
+                # A carriage return or form feed separates words, but not those of a heredoc.
+                return written
             tight = self._node.json and (before.text == "[" or atom.text in ("]", ","))
             return "" if tight else " "
         first = self._number(before.end - 1)
         at, number = inside[-1]
         indent = "" if self._node.json and atom.text == "]" else _INDENT
         if self._as_written:
-            indent = self._node.text[at : atom.start]
+            indent = self._text[at : atom.start]
         return f" {self._source.escape}\n{self._comments(first, number, None if self._as_written else _INDENT)}{indent}"
 
     def _tail(self, end: int) -> str:
@@ -240,7 +252,10 @@ class _Instruction:
         comments = self._comments(self._number(end - 1), self._line.last + 1, None if self._as_written else _INDENT)
         if comments:
             return f" {self._source.escape}\n{comments}".removesuffix("\n")
-        if CONTINUED[self._source.escape].search(self._node.text):
+        if self._text.endswith("\r"):
+            # The line is continued, by nothing, or else this would belong to its ending.
+            return self._source.escape
+        if CONTINUED[self._source.escape].search(self._text):
             # Wide blanks behind the escape character are all that keeps it from continuing the line.
             return self._line.text[end:]
         return ""

@@ -54,6 +54,12 @@ def test_recorded_files() -> None:
         ("FROM a\nhealthcheck  none\n", "FROM a\nHEALTHCHECK NONE\n"),
         ("FROM a\nHEALTHCHECK --retries=3   cmd  x\n", "FROM a\nHEALTHCHECK --retries=3 CMD x\n"),
         ("FROM a\nonbuild  run   x\nUSER b\n", "FROM a\nONBUILD run   x\nUSER b\n"),
+        ("FROM a\nONBUILD RUN x  \n", "FROM a\nONBUILD RUN x  \n"),
+        ('FROM a\nADD  ["a\t b",  "x"]\n', 'FROM a\nADD ["a\t b",  "x"]\n'),
+        ("# escape=`\nFROM a\nLABEL  `  u=1\n", "# escape=`\nFROM a\nLABEL `  u=1\n"),
+        ('FROM a\nRUN  \xa0["x"]\n', 'FROM a\nRUN \xa0 ["x"]\n'),
+        ("FROM a\nONBUILD ARG a\r\\\n", "FROM a\nONBUILD ARG a\r\\\n"),
+        ('FROM a\nCOPY <<\r"E"  b\nE\n', 'FROM a\nCOPY <<\r"E" b\nE\n'),
         ("FROM a\nRUN  --  --x\n", "FROM a\nRUN -- --x\n"),
     ],
 )
@@ -77,6 +83,7 @@ def test_words_and_keywords(source: str, expected: str) -> None:
         ("FROM a\nRUN x \\\n# end", "FROM a\nRUN x \\\n    # end\n"),
         ("FROM a\nRUN x \\\n", "FROM a\nRUN x\n"),
         ("FROM a\nRUN x \\\v\n", "FROM a\nRUN x \\\v\n"),
+        ("\\\n # c\nFROM  a\n", "\\\n# c\nFROM a\n"),
     ],
 )  # fmt: skip
 def test_continued_lines(source: str, expected: str) -> None:
