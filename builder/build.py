@@ -19,7 +19,7 @@ import grammar
 from builder.context import LocalContext
 from builder.dockerignore import IgnoreFile, find_ignore_file
 from builder.errors import LocatedError
-from builder.events import Completed, Planned, Progress, Started, Transfer, VertexId
+from builder.events import Completed, Planned, Progress, Started, Transfer, VertexId, Warned
 from builder.execute import Executor
 from builder.graph import Graph, Vertex
 from builder.ops import ContextOp
@@ -31,6 +31,7 @@ from layerstore import Image, ImageId, Store
 from layerstore.reference import Reference
 
 if TYPE_CHECKING:
+    from builder.remote import Downloads
     from builder.runstep import RunSteps
     from layerstore.registry.client import Client
 
@@ -47,7 +48,7 @@ class BuildOptions(Record):
     lies beside it. `names` are the references that the image gets. `state` is a directory for what dies with the
     machine (the bridge's addresses). `epoch` is SOURCE_DATE_EPOCH in nanoseconds, None to use the times of the layers.
     `keep` puts the image into the store under its names; without it, only the steps stay. `secrets` and `ssh` map ids
-    to values and sockets.
+    to values and sockets. `proxies` maps `http`, `https` and `all` to the proxies of downloads, `no` to hosts without.
     """
 
     plan: PlanOptions
@@ -63,6 +64,7 @@ class BuildOptions(Record):
     jobs: int = 4
     secrets: Mapping[str, bytes] = field(default=MappingProxyType({}))
     ssh: Mapping[str, Path] = field(default=MappingProxyType({}))
+    proxies: Mapping[str, str] = field(default=MappingProxyType({}))
 
 
 class Built(Record):
@@ -91,6 +93,7 @@ def build(
     Nothing is left behind but finished steps: their layers are found by the next build, however this one ends.
     """
     dockerfile = dockerfile or parse(options)
+    _refuse_violations(store, options, dockerfile, progress)
     # The export ends after the lease: only then is on disk what it says is written.
     with _quoting(dockerfile.ast), Export(progress, clock) as export, store.lease():
         sources = ImageSources(store, client, clock=clock, emit=progress.emit, pull=options.pull)
@@ -99,6 +102,7 @@ def build(
             store,
             _contexts(planned.graph, options, clock),
             steps=partial(_steps, store, options, clock),
+            downloads=partial(_downloads, store, options),
             clock=clock,
             wants_tree=_wants_tree(planned.graph, planned.target),
             created_ns=UNDATED_NS if options.epoch is None else options.epoch,
@@ -116,6 +120,27 @@ def build(
         else:
             image = Image(ImageId.of(config), (), config, result.layers, None, int(clock() * 1e9))
     return Built(image=image, plan=planned)
+
+
+def _refuse_violations(
+    store: Store, options: BuildOptions, dockerfile: grammar.Dockerfile, progress: Progress
+) -> None:
+    """End a build whose check directive says `error=true` and whose Dockerfile breaks a rule; BuildError."""
+    text = options.plan.build_args.get("BUILDKIT_DOCKERFILE_CHECK", dockerfile.ast.directives.get("check", ""))
+    if not text:
+        return
+    from grammar.lint.options import CheckOptions  # noqa: PLC0415 - only files with a check directive
+
+    if not CheckOptions.parse(text).error:
+        return
+    from builder.check import check, violation_error  # noqa: PLC0415 - only where a check is asked for
+
+    report = check(store, options, dockerfile, whole=False)
+    # What keeps the file from being planned is an error of the build itself, which tells it with all it knows.
+    if report.violations and report.error is None:
+        for violation in report.violations:
+            progress.emit(Warned(vertex=None, diagnostic=violation.diagnostic))
+        raise violation_error(report)
 
 
 class Export:
@@ -171,6 +196,13 @@ def _steps(store: Store, options: BuildOptions, clock: Callable[[], float]) -> R
         ssh=options.ssh,
         cache_namespace=options.plan.build_args.get("BUILDKIT_CACHE_MOUNT_NS", ""),
     )
+
+
+def _downloads(store: Store, options: BuildOptions) -> Downloads:
+    """Make what fetches remote sources; few builds have any."""
+    from builder.remote import Downloads  # noqa: PLC0415
+
+    return Downloads(store, secrets=options.secrets, proxies=options.proxies)
 
 
 def _contexts(graph: Graph, options: BuildOptions, clock: Callable[[], float]) -> dict[str, Callable[[], LocalContext]]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder.build import BuildOptions, Built, build
+from builder.build import BuildOptions, Built, build, parse
+from builder.check import check as check_dockerfile
 from builder.context import LocalContext
 from builder.copy import CopySpec, PathSource, plan_copy, select
 from builder.errors import BuildError, LocatedError
@@ -64,8 +65,8 @@ def no_registry() -> Any:
     raise Unreachable("there is no registry here")
 
 
-def run_build(store: Store, options: load.Build, place: Path, progress: Recording) -> Built:
-    """Build one step of a case whose inputs are laid out at `place`."""
+def build_options(options: load.Build, place: Path) -> BuildOptions:
+    """Return what one step of a case is built with whose inputs are laid out at `place`."""
     context = place / "context"
     contexts: dict[str, NamedContext] = {}
     for name, value in options.named_contexts.items():
@@ -76,31 +77,30 @@ def run_build(store: Store, options: load.Build, place: Path, progress: Recordin
     secrets = {name: (place / "secrets" / name).read_bytes() for name in options.secrets}
     path = context / options.file
     hosts = tuple((host, address) for host, _, address in (text.partition(":") for text in options.add_hosts))
-    return build(
-        store,
-        BuildOptions(
-            plan=PlanOptions(
-                platform=PLATFORM,
-                build_platform=PLATFORM,
-                context=context,
-                target=options.target,
-                build_args=dict(options.build_args),
-                labels=dict(options.labels),
-                contexts=contexts,
-                extra_hosts=hosts,
-                network=options.network or "default",
-            ),
-            dockerfile=path.read_bytes(),
-            name=options.file,
-            path=path,
-            state=place / "state",
-            network="none",
-            secrets=secrets,
+    return BuildOptions(
+        plan=PlanOptions(
+            platform=PLATFORM,
+            build_platform=PLATFORM,
+            context=context,
+            target=options.target,
+            build_args=dict(options.build_args),
+            labels=dict(options.labels),
+            contexts=contexts,
+            extra_hosts=hosts,
+            network=options.network or "default",
         ),
-        progress=progress,
-        clock=time.time,
-        client=no_registry,
+        dockerfile=path.read_bytes(),
+        name=options.file,
+        path=path,
+        state=place / "state",
+        network="none",
+        secrets=secrets,
     )
+
+
+def run_build(store: Store, options: load.Build, place: Path, progress: Recording) -> Built:
+    """Build one step of a case whose inputs are laid out at `place`."""
+    return build(store, build_options(options, place), progress=progress, clock=time.time, client=no_registry)
 
 
 def layer_tars(store: Store, diff_ids: Sequence[Any]) -> list[bytes]:
@@ -154,6 +154,8 @@ def check(store: Store, folder: Path, place: Path) -> list[str]:
             return check_error(store, case, place)
         case "cache":
             return check_cache(store, case, place)
+        case "lint":
+            return check_lint(store, case, place)
     return [f"cases of kind {case.expect} are not run here"]
 
 
@@ -207,4 +209,14 @@ def check_cache(store: Store, case: load.Case, place: Path) -> list[str]:
                 words.append(f"build {number}: no step {one['step']!r} among {sorted(seen)}")
             elif got != one["cached"]:
                 words.append(f"build {number}: {one['step']!r} cached {got}, should be {one['cached']}")
+    return words
+
+
+def check_lint(store: Store, case: load.Case, place: Path) -> list[str]:
+    options = build_options(case.steps[0].build, place)
+    report = check_dockerfile(store, options, parse(options), whole=True)
+    words = [] if report.error is None else [f"it could not be planned: {report.error}"]
+    warnings = [{"rule": one.rule.name, "line": one.lines[0], "message": one.message} for one in report.violations]
+    if warnings != case.expected["warnings"]:
+        words.append(f"warnings {warnings}, should be {case.expected['warnings']}")
     return words

@@ -1,0 +1,308 @@
+"""`pybuild check`: a Dockerfile planned without being built, and what the rules say meanwhile.
+
+Base images are looked up in the store alone, so that a check needs neither network nor root. Imported only where a
+check is asked for: a cached build does without.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Mapping
+
+import grammar
+from builder.build import BuildOptions
+from builder.dockerignore import IgnoreFile, find_ignore_file
+from builder.errors import BuildError, LocatedError
+from builder.instructions import NEVER_IN_ENV, Instructions
+from builder.ops import ImageOp
+from builder.plan import Base, Planner
+from builder.stage import StageState
+from grammar import Word
+from grammar.lint.engine import Linter
+from grammar.lint.options import CheckOptions
+from grammar.lint.rule import Finding, PlanRule, Rule, StageScope, Violation
+from grammar.lint.rules import FILE_RULES, INSTRUCTION_RULES
+from grammar.lint.rules.context import CopyIgnoredFile
+from grammar.lint.rules.platforms import (
+    FromPlatformFlagConstDisallowed,
+    InvalidBaseImagePlatform,
+    RedundantTargetPlatform,
+)
+from grammar.lint.rules.variables import InvalidDefaultArgInFrom, UndefinedArgInFrom, UndefinedVar
+from grammar.record import Record
+from grammar.text import nearest
+from layerstore import DiffId, Store
+from layerstore.platforms import InvalidPlatform, Platform
+from layerstore.reference import InvalidReference, Reference
+
+_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
+_REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
+_ENTITLEMENTS = frozenset({"network.host", "security.insecure"})
+
+
+class Report(Record):
+    """What a check found: `violations` in the order of the file, and the error that ended the planning, if one did.
+
+    `names` are the rules broken, in the order in which they were run; `error_wanted` is the file's `error=true`.
+    """
+
+    violations: tuple[Violation, ...]
+    names: tuple[str, ...]
+    error_wanted: bool
+    error: BuildError | None
+
+
+def options_text(dockerfile: grammar.Dockerfile, build_args: Mapping[str, str]) -> str:
+    """Return the options of the check as written: the build argument takes the place of the directive."""
+    return build_args.get(_ARGUMENT, dockerfile.ast.directives.get("check", ""))
+
+
+def check(store: Store, options: BuildOptions, dockerfile: grammar.Dockerfile, *, whole: bool) -> Report:
+    """Check a Dockerfile; GrammarError for check options that mean nothing.
+
+    Stages that the target does not need are looked at if `whole` is set and no target is given.
+    """
+    wanted = CheckOptions.parse(options_text(dockerfile, options.plan.build_args))
+    linter = Linter(wanted)
+    linter.check_file(FILE_RULES, dockerfile)
+    error: BuildError | None = None
+    try:
+        planner = CheckPlanner(dockerfile, options, store, linter)
+        planner.check(whole=whole and not options.plan.target)
+    except LocatedError as raised:
+        raised.source, raised.name = dockerfile.ast.source, dockerfile.ast.name
+        error = raised
+    except BuildError as raised:
+        error = raised
+    return Report(violations=linter.ordered, names=linter.names, error_wanted=wanted.error, error=error)
+
+
+def violation_error(report: Report) -> BuildError:
+    """Return the error of a build whose Dockerfile asks for none of these."""
+    hint = "repair them, or take error=true out of the check directive"
+    return BuildError(f"lint violation found for rules: {', '.join(report.names)}", hint=hint)
+
+
+class _StoreBases:
+    """Base images of the store, whatever their platform; one that is not there counts as empty, and `unknown`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.unknown: set[str] = set()
+
+    def image(self, reference: Reference, platform: Platform) -> Base:
+        """Return the image as something to plan on."""
+        name = reference.canonical
+        image = self._store.images.get(name)
+        if image is None:
+            self.unknown.add(name)
+            document = {"os": platform.os, "architecture": platform.architecture, "config": {}}
+            return Base(reference=name, document=document, op=_image_op(name, platform, ()))
+        from layerstore.oci import parse_config  # noqa: PLC0415 - only where there is an image to read
+
+        op = _image_op(name, platform, image.layers)
+        return Base(reference=name, document=parse_config(image.config), op=op)
+
+
+def _image_op(name: str, platform: Platform, layers: tuple[DiffId, ...]) -> ImageOp:
+    return ImageOp(reference=name, layers=layers, platform=str(platform))
+
+
+class _Current:
+    """The instruction that is being planned, and which of its words were looked at."""
+
+    def __init__(self, stage: StageState, instruction: grammar.Instruction, *, known: bool) -> None:
+        self.stage = stage
+        self.instruction = instruction
+        self.known = known
+        self.seen: set[tuple[object, str]] = set()
+
+
+class CheckPlanner(Planner):
+    """A planner that tells a linter what it sees; its graph is thrown away."""
+
+    def __init__(self, dockerfile: grammar.Dockerfile, options: BuildOptions, store: Store, linter: Linter) -> None:
+        self.linter = linter
+        self.store_bases = _StoreBases(store)
+        self.current: _Current | None = None
+        self.scopes: dict[int, StageScope] = {}
+        self.unknown_stages: set[int] = set()
+        self.ignore = _ignore_file(options)
+        super().__init__(dockerfile, options.plan.replace(allow=_ENTITLEMENTS), self.store_bases)
+        self.instructions = CheckInstructions(self)
+
+    def check(self, *, whole: bool) -> None:
+        """Plan what is to be looked at; the linter gets the findings, LocatedError ends it."""
+        self._check_defaults()
+        for stage in self.dockerfile.stages:
+            self._check_from(stage)
+        needed = range(len(self.dockerfile.stages)) if whole else self._reachable()
+        for index in needed:
+            self._plan_stage(index)
+        self._plan_stage(self.target)
+
+    def tell(self, rule: PlanRule, instruction: grammar.Instruction, *values: str) -> None:
+        """Report that an instruction breaks a rule."""
+        self.linter.report(rule, rule.finding(instruction, *values))
+
+    # -- FROM -----------------------------------------------------------------------------------------------------
+
+    def _check_defaults(self) -> None:
+        """Expand FROM as if there were no build arguments."""
+        given, self.options = self.options, self.options.replace(build_args={})
+        try:
+            defaults = self._global_scope()
+            names = [self.expand(stage.from_.image, defaults) for stage in self.dockerfile.stages]
+        except LocatedError:
+            return  # the plan itself will most likely fail, and say why
+        finally:
+            self.options = given
+        for stage, name in zip(self.dockerfile.stages, names, strict=True):
+            try:
+                Reference.parse(name)
+            except InvalidReference:
+                self.tell(InvalidDefaultArgInFrom(), stage.from_, stage.from_.image.text)
+
+    def _check_from(self, stage: grammar.Stage) -> None:
+        from_ = stage.from_
+        self._undeclared(from_, from_.image)
+        if from_.platform is None or not from_.platform.text:
+            return
+        expansion = self._undeclared(from_, from_.platform)
+        if expansion.used == {"TARGETPLATFORM"} and not expansion.unset:
+            if expansion.text == self.globals["TARGETPLATFORM"]:
+                self.tell(RedundantTargetPlatform(), from_, from_.platform.text)
+        elif not expansion.used and not expansion.unset:
+            self._constant_platform(stage, expansion.text)
+
+    def _undeclared(self, from_: grammar.From, word: Word) -> grammar.Expansion:
+        """Expand a word of FROM, and tell of variables that no ARG above the first FROM declares."""
+        try:
+            expansion = grammar.expand(word.text, self.globals, escape=self.escape)
+        except grammar.ExpandError as error:
+            raise self.expansion_error(word, error) from error
+        declared = {pair.name.text for arg in self.dockerfile.global_args for pair in arg.pairs} | set(self.globals)
+        for name in sorted(expansion.unset - declared):
+            near = nearest(name, sorted(declared))
+            self.tell(UndefinedArgInFrom(), from_, name, f" (did you mean {near}?)" if near else "")
+        return expansion
+
+    def _constant_platform(self, stage: grammar.Stage, text: str) -> None:
+        try:
+            platform = Platform.parse(text, host=self.options.build_platform)
+        except InvalidPlatform:
+            return  # planning the stage says so
+        if platform.os not in (stage.name or "") and platform.architecture not in (stage.name or ""):
+            self.tell(FromPlatformFlagConstDisallowed(), stage.from_, text)
+
+    def _start(self, index: int, written: grammar.Stage) -> StageState:
+        outer, self.current = self.current, None
+        stage = super()._start(index, written)
+        self.current = outer
+        self.scopes[index] = StageScope(stage.env, escape=self.escape)
+        self.scopes[index].shell_is_set = bool(stage.config.config.get("Shell"))
+        base = self._base_stage(index)
+        if base is not None:
+            self.scopes[index].workdir_is_set = self.scopes[base].workdir_is_set
+            if base in self.unknown_stages:
+                self.unknown_stages.add(index)
+        elif isinstance(stage.tip.op, ImageOp):
+            self._check_base(index, stage, stage.tip.op)
+        return stage
+
+    def _base_stage(self, index: int) -> int | None:
+        written = self.dockerfile.stages[index]
+        if written.name and self.named_context(written.name) is not None:
+            return None
+        return self._stage_index(self.expand(written.from_.image, self.globals), before=index, fold=False)
+
+    def _check_base(self, index: int, stage: StageState, op: ImageOp) -> None:
+        if op.reference in self.store_bases.unknown:
+            self.unknown_stages.add(index)
+            return
+        document = stage.config.document
+        found = Platform.of(document["os"], document["architecture"], document.get("variant", ""))
+        if (found.os, found.architecture) != (stage.platform.os, stage.platform.architecture):
+            from_ = self.dockerfile.stages[index].from_
+            name = self.expand(from_.image, self.globals)
+            self.tell(InvalidBaseImagePlatform(), from_, name, str(found), str(stage.platform))
+
+    # -- instructions ---------------------------------------------------------------------------------------------
+
+    def begin(self, stage: StageState, instruction: grammar.Instruction) -> list[tuple[Rule, Finding]]:
+        """Look at an instruction before it is planned; return what the rules about it found."""
+        index = self.dockerfile.stages.index(stage.written)
+        self.current = _Current(stage, instruction, known=index not in self.unknown_stages)
+        return self.linter.look_at(INSTRUCTION_RULES, instruction, self.scopes[index])
+
+    def expand(self, word: Word, env: Mapping[str, str]) -> str:
+        """As the plan expands it; tell of the variables that are not defined."""
+        current = self.current
+        if current is not None and env is current.stage.env and "$" in word.text:
+            try:
+                expansion = grammar.expand(word.text, env, escape=self.escape)
+            except grammar.ExpandError as error:
+                raise self.expansion_error(word, error) from error
+            self._undefined(current, (word.span, word.text), expansion)
+            return expansion.text
+        return super().expand(word, env)
+
+    def undefined_in_heredocs(self, instruction: grammar.Instruction) -> None:
+        """Tell of variables in the files that a COPY or ADD holds."""
+        if self.current is None or not isinstance(instruction, grammar.Copy | grammar.Add):
+            return
+        for heredoc in instruction.heredocs:
+            if heredoc.expand:
+                expansion = grammar.expand_heredoc(heredoc.content, self.current.stage.env)
+                self._undefined(self.current, (heredoc.span, heredoc.text), expansion)
+
+    def _undefined(self, current: _Current, word: tuple[object, str], expansion: grammar.Expansion) -> None:
+        if word in current.seen or not current.known:
+            return
+        current.seen.add(word)
+        declared = {name for name, _ in current.stage.args} | NEVER_IN_ENV
+        for name in sorted(expansion.unset - declared):
+            near = nearest(name, sorted(current.stage.env))
+            self.tell(UndefinedVar(), current.instruction, name, f" (did you mean ${near}?)" if near else "")
+
+    def check_sources(self, stage: StageState, instruction: grammar.Instruction) -> None:
+        """Tell of sources that the ignore file takes out of the context."""
+        if self.ignore is None or self.ignore.has_exceptions:
+            return
+        if not isinstance(instruction, grammar.Copy | grammar.Add):
+            return
+        if isinstance(instruction, grammar.Copy) and instruction.from_ is not None:
+            return
+        for word in instruction.sources:
+            source = self.expand(word, stage.env)
+            path = posixpath.normpath("/" + source).lstrip("/")
+            if path and not source.startswith(_REMOTE) and self.ignore.explain(os.fsencode(path)) is not None:
+                self.tell(CopyIgnoredFile(), instruction, instruction.keyword.capitalize(), source)
+
+
+class CheckInstructions(Instructions):
+    """Plans instructions as a build does, and lets the rules look at each."""
+
+    def __init__(self, planner: CheckPlanner) -> None:
+        super().__init__(planner)
+        self._checker = planner
+
+    def apply(self, stage: StageState, instruction: grammar.Instruction) -> None:
+        """Plan one instruction; LocatedError for what it gets wrong."""
+        checker = self._checker
+        outer = checker.current
+        findings = checker.begin(stage, instruction)
+        super().apply(stage, instruction)
+        checker.undefined_in_heredocs(instruction)
+        for rule, finding in findings:
+            checker.linter.report(rule, finding)
+        checker.check_sources(stage, instruction)
+        checker.current = outer
+
+
+def _ignore_file(options: BuildOptions) -> IgnoreFile | None:
+    """The rules that the build's own context is read with."""
+    root = options.plan.context
+    path = None if root is None else find_ignore_file(root, options.path or root / "Dockerfile")
+    return None if path is None else IgnoreFile(path.read_bytes(), name=path.name)

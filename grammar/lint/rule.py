@@ -1,0 +1,133 @@
+"""What a rule is: a name, a page (its docstring) and, for most rules, a check. Knows three shapes and no rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, NamedTuple
+
+from grammar.ast import Instruction, Word
+from grammar.diagnostics import Diagnostic, Position, Severity, Span
+from grammar.errors import ExpandError
+from grammar.expand import expand
+from grammar.record import Record
+from grammar.resolve import Dockerfile
+
+_PAGES = "https://docs.docker.com/go/dockerfile/rule/"
+_WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+class Rule:
+    """A rule: the class is its name and the docstring its page; `description` is the reference's one line about it.
+
+    An `experimental` rule has to be asked for.
+    """
+
+    description: ClassVar[str]
+    experimental: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """The name as the reference has it, such as `StageNameCasing`."""
+        return type(self).__name__
+
+    @property
+    def slug(self) -> str:
+        """The name as it stands in addresses, such as `stage-name-casing`."""
+        return _WORD_START.sub("-", self.name).lower()
+
+    @property
+    def url(self) -> str:
+        """Where the reference documents the rule."""
+        return f"{_PAGES}{self.slug}/"
+
+
+class Finding(NamedTuple):
+    """One place that a rule objects to; `span` is that of the instruction unless the rule knows better."""
+
+    instruction: Instruction
+    message: str
+    span: Span
+
+
+def found(instruction: Instruction, message: str) -> Finding:
+    """Return a finding about a whole instruction."""
+    return Finding(instruction, message, instruction.span)
+
+
+class Violation(Record):
+    """A rule that a Dockerfile breaks, and where; `message` is the reference's text."""
+
+    rule: Rule
+    message: str
+    span: Span
+
+    @property
+    def lines(self) -> tuple[int, int]:
+        """The first and the last line, 1-based and inclusive."""
+        return self.span.lines
+
+    @property
+    def diagnostic(self) -> Diagnostic:
+        """The violation as a warning with a place."""
+        return Diagnostic(
+            severity=Severity.WARNING, code=self.rule.slug, message=self.message, span=self.span, hint=self.rule.url
+        )
+
+
+class FileRule(Rule):
+    """A rule about the text: it needs neither values nor base images, and looks at every stage."""
+
+    def check(self, dockerfile: Dockerfile) -> Iterator[Finding]:
+        """Yield what the rule objects to, in the order of the file."""
+        raise NotImplementedError
+
+
+class StageScope:
+    """What is known where an instruction stands; rules keep their own notes about a stage here.
+
+    `env` is what variables are replaced from. `shell_is_set` tells of a SHELL here or in the base. `workdir_is_set`
+    is handed on to stages based on this one; `last` holds the latest instruction of each keyword that counts once.
+    """
+
+    def __init__(self, env: Mapping[str, str], *, escape: str, workdir_is_set: bool = False) -> None:
+        self.env = env
+        self.escape = escape
+        self.shell_is_set = False
+        self.workdir_is_set = workdir_is_set
+        self.last: dict[str, Instruction] = {}
+
+    def expand(self, word: Word) -> str:
+        """Return the word with variables replaced; one that cannot be expanded is returned as written."""
+        try:
+            return expand(word.text, self.env, escape=self.escape).text
+        except ExpandError:
+            return word.text
+
+
+class InstructionRule(Rule):
+    """A rule about one instruction where it stands; it looks at the stages that are built."""
+
+    def check(self, instruction: Instruction, scope: StageScope) -> Iterator[Finding]:
+        """Yield what the rule objects to; called once for every instruction of a stage, in order."""
+        raise NotImplementedError
+
+
+class PlanRule(Rule):
+    """A rule about what only a plan knows (values, base images, the context); the planner calls it by `message`."""
+
+    message: ClassVar[str]
+
+    def finding(self, instruction: Instruction, *values: str) -> Finding:
+        """Return the finding about `instruction` whose message names `values`."""
+        return found(instruction, self.message.format(*values))
+
+
+def keyword(instruction: Instruction) -> str:
+    """Return the keyword as it is written."""
+    return instruction.original.lstrip()[: len(instruction.keyword)]
+
+
+def line_span(number: int, text: str) -> Span:
+    """Return the place of a whole line."""
+    return Span(Position(number, 1), Position(number, len(text) + 1))

@@ -1,0 +1,108 @@
+"""Rules about the names of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from grammar.lint.rule import FileRule, Finding, found, keyword
+from grammar.resolve import Dockerfile
+from grammar.text import quote
+
+RESERVED = ("context", "scratch")
+
+
+class StageNameCasing(FileRule):
+    """Names of stages are the same in any case, so lower case is what everybody expects them in.
+
+    Bad:
+
+        FROM debian AS Builder
+
+    Good:
+
+        FROM debian AS builder
+    """
+
+    description = "Stage names should be lowercase"
+
+    def check(self, dockerfile: Dockerfile) -> Iterator[Finding]:
+        """Yield every FROM whose name has capitals."""
+        for stage in dockerfile.stages:
+            name = stage.from_.name
+            if name is not None and name.text != name.text.lower():
+                yield found(stage.from_, f"Stage name '{name.text}' should be lowercase")
+
+
+class FromAsCasing(FileRule):
+    """FROM and its AS are one instruction and read best in one case.
+
+    Bad:
+
+        FROM debian as builder
+
+    Good:
+
+        FROM debian AS builder
+    """
+
+    description = "The 'as' keyword should match the case of the 'from' keyword"
+
+    def check(self, dockerfile: Dockerfile) -> Iterator[Finding]:
+        """Yield every FROM in one case with an AS in another; a FROM in mixed case is another rule's business."""
+        for stage in dockerfile.stages:
+            if stage.from_.name is None:
+                continue
+            word = keyword(stage.from_)
+            written = stage.from_.original.split()[-2]
+            expected = {word.lower(): written.lower(), word.upper(): written.upper()}.get(word, written)
+            if written != expected:
+                yield found(stage.from_, f"'{written}' and '{word}' keywords' casing do not match")
+
+
+class ReservedStageName(FileRule):
+    """`scratch` is the empty image and `context` the build context: a stage of that name cannot be told from them.
+
+    Bad:
+
+        FROM debian AS scratch
+
+    Good:
+
+        FROM debian AS builder
+    """
+
+    description = "Reserved words should not be used as stage names"
+
+    def check(self, dockerfile: Dockerfile) -> Iterator[Finding]:
+        """Yield every FROM with such a name."""
+        for stage in dockerfile.stages:
+            if stage.name in RESERVED:
+                message = f"Stage name should not use the same name as reserved stage {quote(stage.name)}"
+                yield found(stage.from_, message)
+
+
+class DuplicateStageName(FileRule):
+    """Of two stages with one name only the last can be referred to, and a reader cannot tell which is meant.
+
+    Bad:
+
+        FROM debian AS builder
+        FROM golang AS builder
+
+    Good:
+
+        FROM debian AS packages
+        FROM golang AS builder
+    """
+
+    description = "Stage names should be unique"
+
+    def check(self, dockerfile: Dockerfile) -> Iterator[Finding]:
+        """Yield every FROM whose name another one above it has."""
+        seen: set[str] = set()
+        for stage in dockerfile.stages:
+            if stage.name is None:
+                continue
+            if stage.name in seen:
+                yield found(stage.from_, f"Duplicate stage name {quote(stage.name)}, stage names should be unique")
+            seen.add(stage.name)
