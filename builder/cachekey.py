@@ -95,10 +95,12 @@ def _copy(op: CopyOp) -> Iterator[Ingredient]:
                 yield f"content {at}", hashlib.sha256(source.data).hexdigest()
             case FileSource():
                 yield f"source {at}", "file " + source.name.decode("utf-8", "surrogateescape")
+                yield f"time {at}", str(source.mtime_ns)
             case _:
                 assert_never(source)
     for at, remote in enumerate(op.remotes):
         yield f"remote {at}", remote.url
+        yield f"place {at}", str(remote.word)
         yield f"checksum {at}", remote.checksum or ""
     yield "destination", spec.dest.decode("utf-8", "surrogateescape")
     # A relative destination counts with the directory it is relative to.

@@ -19,6 +19,7 @@ from builder.copy import (
     CopyError,
     CopyPlan,
     CopySpec,
+    FileSource,
     PathSource,
     Selection,
     facts_hold,
@@ -27,7 +28,7 @@ from builder.copy import (
     select,
 )
 from builder.errors import BuildError, Canceled, LocatedError
-from builder.events import Event
+from builder.events import Event, Transfer
 from builder.filetree import EmptyTree, FileTree
 from builder.graph import Vertex
 from builder.ops import BindMount, CacheMount, ContextOp, CopyOp, ImageOp, MkdirOp, RunOp, ScratchOp
@@ -37,6 +38,7 @@ from layerstore import CacheKey, CacheRecord, DiffId, Digest, Store, StoreError,
 
 if TYPE_CHECKING:
     from builder.context import LocalContext
+    from builder.remote import Downloads
     from builder.runstep import RunSteps
     from layerstore import Entry, View
 
@@ -61,13 +63,15 @@ class Executor:
         contexts: Mapping[str, Callable[[], LocalContext]],
         *,
         steps: Callable[[], RunSteps],
+        downloads: Callable[[], Downloads],
         clock: Callable[[], float],
         wants_tree: frozenset[str] = frozenset(),
         created_ns: int = 0,
     ) -> None:
         """`contexts` maps the names of local contexts to what reads them, called when one is first needed.
 
-        `steps` makes what executes RUNs, called for the first that has to run. `wants_tree` holds the ids of the
+        `steps` makes what executes RUNs, called for the first that has to run; `downloads` what fetches the remote
+        sources of ADDs, likewise. `wants_tree` holds the ids of the
         vertices whose layers somebody will read as files. `created_ns` is the time of directories that a copy makes on
         its way.
         """
@@ -78,6 +82,8 @@ class Executor:
         self.created_ns = created_ns
         self._make_steps = steps
         self._steps: RunSteps | None = None
+        self._make_downloads = downloads
+        self._downloads: Downloads | None = None
         self._canceled = False
         self._trees: dict[str, LocalContext] = {}
         self._views: dict[tuple[DiffId, ...], View] = {}
@@ -95,7 +101,8 @@ class Executor:
             case ImageOp(layers=layers):
                 return Result(layers=layers, created=(0,) * len(layers), cached=True)
             case MkdirOp() | CopyOp() | RunOp():
-                if vertex.ignore_cache:
+                # A remote source has to be asked for first, which takes as long as its server does.
+                if vertex.ignore_cache or (isinstance(vertex.op, CopyOp) and vertex.op.remotes):
                     return None
                 with self._located(vertex):
                     key, _ = self._step_key(vertex, inputs)
@@ -192,6 +199,7 @@ class Executor:
     def make(self, vertex: Vertex, inputs: Sequence[Result], emit: Callable[[Event], None]) -> Result:
         """Make the result of `vertex`, or find what another process has made meanwhile."""
         with self._located(vertex):
+            vertex = self._fetched(vertex, emit)
             key, listed = self._step_key(vertex, inputs)
             # One maker per key among all processes: the second waits, and then finds.
             with self._turn(key):
@@ -205,6 +213,28 @@ class Executor:
                 return Result(
                     layers=(*below.layers, made.layer), created=(*below.created, made.created), note=made.note
                 )
+
+    def _fetched(self, vertex: Vertex, emit: Callable[[Event], None]) -> Vertex:
+        """Return `vertex` with what it downloads as files among its sources."""
+        op = vertex.op
+        if not isinstance(op, CopyOp) or not op.remotes:
+            return vertex
+        from builder.remote import shown  # noqa: PLC0415 - few builds speak HTTP
+
+        downloads = self._ready_downloads()
+        sources = list(op.spec.sources)
+        for remote in op.remotes:
+            name = shown(remote.url)
+
+            def report(current: int, total: int | None, name: str = name) -> None:
+                now, done = self.clock(), current == total
+                emit(Transfer(vertex=vertex.id, time=now, id=name, current=current, total=total, done=done))
+
+            file = downloads.fetch(remote, report)
+            sources.append(FileSource(remote.name, file.file, file.mtime_ns, remote.word))
+        sources.sort(key=lambda source: source.word)
+        fetched: Vertex = vertex.replace(op=CopyOp(spec=op.spec.replace(sources=tuple(sources))))
+        return fetched
 
     def _now_ns(self) -> int:
         return int(self.clock() * 1e9)
@@ -303,11 +333,21 @@ class Executor:
                 self._steps = self._make_steps()
             return self._steps
 
+    def _ready_downloads(self) -> Downloads:
+        with self._lock:
+            if self._canceled:
+                raise Canceled("canceled")
+            if self._downloads is None:
+                self._downloads = self._make_downloads()
+            return self._downloads
+
     def cancel(self) -> None:
-        """Kill the steps that run."""
+        """Kill the steps that run, and end the downloads."""
         with self._lock:
             self._canceled = True
-            steps = self._steps
+            steps, downloads = self._steps, self._downloads
+        if downloads is not None:
+            downloads.cancel()
         if steps is not None:
             steps.cancel()
 

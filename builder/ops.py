@@ -34,14 +34,21 @@ class ContextOp(Record):
 
 
 class RemoteFile(Record):
-    """A file to fetch by HTTP(S), with the digest it must have, if one was given."""
+    """A file to fetch by HTTP(S) and to copy as `name`, with the digest it must have, if one was given.
+
+    `word` is its place among the instruction's words.
+    """
 
     url: str
+    name: bytes
+    word: int = 0
     checksum: str | None = None
 
 
 class CopyOp(Record):
-    """COPY or ADD: `spec` says what goes where, `remotes` are downloaded and copied beside the sources of `spec`.
+    """COPY or ADD: `spec` says what goes where, `remotes` are downloaded and copied among the sources of `spec`.
+
+    Once downloaded they are sources of `spec` themselves, so a cache key has their content and not their URL.
 
     Its inputs are the tree that the path sources are in and, unless `spec.independent`, the parent before it.
     """

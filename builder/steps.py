@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import grammar
 from builder.copy import CopySpec, PathSource, Source, TextSource
 from builder.graph import Vertex
 from builder.mounts import MountPlanner
-from builder.ops import CopyOp, MkdirOp, RunOp
+from builder.ops import CopyOp, MkdirOp, RemoteFile, RunOp
 from grammar import Span, Word
+from layerstore.digest import Digest
 
 if TYPE_CHECKING:
     from builder.stage import Planning, StageState
@@ -92,15 +93,13 @@ class StepPlanner:
         # In the reference's order: of several faults the same one is told.
         chown = self._flag(stage, instruction.chown)
         chmod = self._flag(stage, instruction.chmod)
-        sources = self._sources(stage, instruction)
+        sources, remotes = self._sources(stage, instruction)
         dest = self._planner.expand(instruction.destination, stage.env)
         is_copy = isinstance(instruction, grammar.Copy)
         from_ = instruction.from_ if isinstance(instruction, grammar.Copy) else None
         if isinstance(instruction, grammar.Add) and instruction.checksum is not None:
-            message = "checksum requires HTTP(S) or Git sources"
-            raise self._planner.error(
-                "checksum", message, instruction.checksum.span, hint="take --checksum out for local files"
-            )
+            remotes = self._checked(stage, instruction, instruction.checksum, remotes)
+        unpack = instruction.unpack if isinstance(instruction, grammar.Add) else False
         spec = CopySpec(
             sources=tuple(sources),
             dest=_bytes(dest),
@@ -110,14 +109,15 @@ class StepPlanner:
             link=bool(instruction.link),
             parents=bool(instruction.parents) if isinstance(instruction, grammar.Copy) else False,
             exclude=tuple(word.text for word in instruction.excludes),
-            unpack=isinstance(instruction, grammar.Add) and instruction.unpack is not False,
+            unpack=unpack is not False,
+            unpack_remote=unpack is True,
         )
         inputs = self._copy_inputs(stage, spec, from_, instruction.span)
-        self._planner.advance(stage, CopyOp(spec=spec), inputs, instruction)
-        stage.config.commit(_copy_text("COPY" if is_copy else "ADD", spec, dest), layer=True)
+        self._planner.advance(stage, CopyOp(spec=spec, remotes=tuple(remotes)), inputs, instruction)
+        stage.config.commit(_copy_text("COPY" if is_copy else "ADD", spec, remotes, dest), layer=True)
 
     def _copy_inputs(self, stage: StageState, spec: CopySpec, from_: Word | None, span: Span) -> tuple[Vertex, ...]:
-        """The parent first, then the tree that path sources are in; heredocs alone need none."""
+        """The parent first, then the tree that path sources are in; heredocs and downloads need none."""
         if from_ is not None:
             return stage.tip, self._planner.source_vertex(stage, from_.text, from_.span)
         if any(isinstance(source, PathSource) for source in spec.sources):
@@ -127,38 +127,69 @@ class StepPlanner:
     def _flag(self, stage: StageState, word: Word | None) -> str:
         return "" if word is None else self._planner.expand(word, stage.env)
 
-    def _sources(self, stage: StageState, instruction: grammar.Copy | grammar.Add) -> list[Source]:
-        """Return the sources in the reference's order: paths, then heredocs."""
+    def _sources(
+        self, stage: StageState, instruction: grammar.Copy | grammar.Add
+    ) -> tuple[list[Source], list[RemoteFile]]:
+        """Return the sources in the reference's order, paths, then heredocs; and those that have to be downloaded."""
         sources: list[Source] = []
-        for word in instruction.sources:
+        remotes: list[RemoteFile] = []
+        for at, word in enumerate(instruction.sources):
             text = self._planner.expand(word, stage.env)
-            self._refuse_remote(instruction, word, text)
-            sources.append(PathSource(_bytes(text), len(sources)))
-        for heredoc in instruction.heredocs:
+            if self._is_url(instruction, word, text):
+                try:
+                    remotes.append(RemoteFile(url=text, name=_basename(text), word=at))
+                except ValueError as error:
+                    message = f"{text} is no valid URL: {error}"
+                    raise self._planner.error("add-remote", message, word.span, hint="correct the URL") from error
+            else:
+                sources.append(PathSource(_bytes(text), at))
+        for at, heredoc in enumerate(instruction.heredocs, len(instruction.sources)):
             content = heredoc.body
             if heredoc.expand:
                 try:
                     content = grammar.expand_heredoc(content, stage.env).text
                 except grammar.ExpandError as error:
                     raise self._planner.error("expansion", f"heredoc {heredoc.name}: {error}", heredoc.span) from error
-            sources.append(TextSource(_bytes(heredoc.name), _bytes(content), len(sources)))
-        return sources
+            sources.append(TextSource(_bytes(heredoc.name), _bytes(content), at))
+        return sources, remotes
 
-    def _refuse_remote(self, instruction: grammar.Copy | grammar.Add, word: Word, text: str) -> None:
+    def _checked(
+        self, stage: StageState, instruction: grammar.Add, word: Word, remotes: list[RemoteFile]
+    ) -> list[RemoteFile]:
+        """Return the one download with the digest it must have."""
+        checksum = self._planner.expand(word, stage.env)
+        if len(instruction.sources) != 1:
+            message = "checksum can't be specified for multiple sources"
+            raise self._planner.error("checksum", message, word.span, hint="write an ADD for each source")
+        if not remotes:
+            message = "checksum requires HTTP(S) or Git sources"
+            raise self._planner.error("checksum", message, word.span, hint="take --checksum out for local files")
+        try:
+            digest = Digest.parse(checksum)
+        except ValueError as error:
+            message = f"invalid checksum digest {checksum!r}"
+            hint = "write --checksum=sha256: and the 64 hex digits that sha256sum prints"
+            raise self._planner.error("checksum", message, word.span, hint=hint) from error
+        return [remotes[0].replace(checksum=str(digest))]
+
+    def _is_url(self, instruction: grammar.Copy | grammar.Add, word: Word, text: str) -> bool:
+        """Say whether a source is to be downloaded; what cannot be is refused."""
         lowered = text.lower()
         url = lowered.startswith(("http://", "https://"))
-        git = lowered.startswith(("git://", "git@", "ssh://")) or (url and lowered.partition("#")[0].endswith(".git"))
+        path = lowered.partition("#")[0].partition("?")[0]
+        git = lowered.startswith(("git://", "git@", "ssh://")) or (url and path.endswith(".git"))
         if not (url or git):
-            return
+            return False
         if isinstance(instruction, grammar.Copy):
             what = "a git ref" if git else "a URL"
             raise self._planner.error(
                 "copy-remote", f"source can't be {what} for COPY", word.span, hint="use ADD for remote sources"
             )
-        hint = "download it in a RUN, or before the build, and COPY it"
-        raise self._planner.error(
-            "add-remote", f"ADD of {text} is not supported: sources are local files", word.span, hint=hint
-        )
+        if git:
+            message = f"ADD of the git repository {text} is not supported: sources are files and URLs"
+            hint = "clone it in a RUN, or before the build, and COPY it"
+            raise self._planner.error("add-remote", message, word.span, hint=hint)
+        return True
 
     def workdir(self, stage: StageState, instruction: grammar.Workdir) -> None:
         """Plan a WORKDIR."""
@@ -199,7 +230,15 @@ def _command_text(stage: StageState, args: tuple[str, ...]) -> str:
     return " ".join([*prefix, *args])
 
 
-def _copy_text(keyword: str, spec: CopySpec, dest: str) -> str:
+def _basename(url: str) -> bytes:
+    """The name of what a URL points at: the last part of its path, decoded, however many slashes follow it."""
+    from urllib.parse import unquote_to_bytes, urlsplit  # noqa: PLC0415 - few Dockerfiles have URLs
+
+    name = posixpath.basename(unquote_to_bytes(urlsplit(url).path).rstrip(b"/"))
+    return b"__unnamed__" if name in (b"", b".", b"..") or b"\0" in name else name
+
+
+def _copy_text(keyword: str, spec: CopySpec, remotes: Sequence[RemoteFile], dest: str) -> str:
     words = [keyword]
     if spec.parents:
         words.append("--parents")
@@ -207,12 +246,13 @@ def _copy_text(keyword: str, spec: CopySpec, dest: str) -> str:
         words.append("--chown=" + spec.chown)
     if spec.chmod:
         words.append("--chmod=" + spec.chmod)
+    shown = {remote.word: remote.url for remote in remotes}
     for source in spec.sources:
         match source:
             case PathSource(path=path):
-                words.append(path.decode("utf-8", "surrogateescape"))
+                shown[source.word] = path.decode("utf-8", "surrogateescape")
             case TextSource(name=name):
-                words.append("<<" + name.decode("utf-8", "surrogateescape"))
+                shown[source.word] = "<<" + name.decode("utf-8", "surrogateescape")
             case _:
                 raise AssertionError("BUG: a downloaded file in a plan")
-    return " ".join([*words, dest]) + " # buildkit"
+    return " ".join([*words, *(shown[word] for word in sorted(shown)), dest]) + " # buildkit"

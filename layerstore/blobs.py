@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from layerstore.compress import CHUNK, Readable
@@ -117,6 +118,10 @@ class Blobs:
             while more := file.read(CHUNK):
                 data += more
         return data
+
+    def path(self, digest: Digest) -> Path:
+        """Return where the file of a blob is, or would be; what is read there is not verified."""
+        return Path(os.fsdecode(self._path(digest)))
 
     def remove(self, digest: Digest) -> bool:
         """Forget a blob and take its file away; return whether it was here."""

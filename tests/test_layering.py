@@ -15,7 +15,7 @@ THIRD_PARTY = {
     "grammar": {"lark"},
     "layerstore": {"zstandard", "urllib3", "isal"},
     "runner": {"pyroute2"},
-    "builder": {"click", "tqdm"},
+    "builder": {"click", "tqdm", "urllib3"},
 }
 CTYPES = {
     "runner/syscalls.py": "the wrappers of the system calls that Python lacks",

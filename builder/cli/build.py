@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from builder.build import BuildOptions, Built, build
-from builder.cli.context import Settings
+from builder.cli.context import Settings, proxies_of
 from builder.cli.inputs import (
     Inputs,
     parse_contexts,
@@ -154,6 +154,7 @@ def _options(
         jobs=given["jobs"] or len(os.sched_getaffinity(0)) + 2,
         secrets=parse_secrets(given["secrets"], settings),
         ssh=parse_ssh(given["agents"], settings),
+        proxies=proxies_of(settings.environ),
     )
 
 

@@ -165,3 +165,13 @@ def _whole(environ: Mapping[str, str], name: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
         raise UsageError(f"{name}={text} is not a whole number", hint=f"unset {name} or give it digits only")
     return int(text)
+
+
+def proxies_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in lower or upper case, the former first."""
+    found = {}
+    for name in ("http", "https", "all", "no"):
+        value = environ.get(f"{name}_proxy") or environ.get(f"{name.upper()}_PROXY")
+        if value:
+            found[name] = value
+    return found

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from builder.cli.context import Settings, home
+from builder.cli.context import Settings, home, proxies_of
 from builder.version import VERSION
 from layerstore.platforms import Platform
 
@@ -32,7 +31,7 @@ def client(settings: Settings, credentials: CredentialSource | None = None) -> C
     from layerstore.registry.http import Network  # noqa: PLC0415
 
     network = Network(
-        proxies=_proxies(settings.environ),
+        proxies=proxies_of(settings.environ),
         certificates=(*_CERTIFICATES, _user_directory(settings) / "certs.d"),
         user_agent=f"pybuild/{VERSION}",
     )
@@ -128,13 +127,3 @@ def _registries_conf(settings: Settings) -> tuple[Path | None, Path | None]:
 def _user_directory(settings: Settings) -> Path:
     base = settings.environ.get("XDG_CONFIG_HOME", "")
     return (Path(base) if base.startswith("/") else home(settings.environ) / ".config") / "containers"
-
-
-def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in lower or upper case, the former first."""
-    found = {}
-    for name in ("http", "https", "all", "no"):
-        value = environ.get(f"{name}_proxy") or environ.get(f"{name.upper()}_PROXY")
-        if value:
-            found[name] = value
-    return found

@@ -203,7 +203,7 @@ class Http:
         }
         if scheme == "https":
             options.update(self._tls(netloc, insecure=insecure))
-        proxy = _proxy_for(self._network.proxies or {}, scheme, netloc)
+        proxy = proxy_for(self._network.proxies or {}, scheme, netloc)
         if proxy is None:
             return urllib3.PoolManager(2, **options)  # type: ignore[arg-type]  # urllib3 types each option by itself
         auth = urlsplit(proxy)
@@ -297,7 +297,7 @@ def _retry_after(response: Response) -> float:
     return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
-def _proxy_for(proxies: Mapping[str, str], scheme: str, netloc: str) -> str | None:
+def proxy_for(proxies: Mapping[str, str], scheme: str, netloc: str) -> str | None:
     """Return the proxy for a host, None to reach it directly. Loopback never goes through one, as in Go programs."""
     proxy = proxies.get(scheme) or proxies.get("all")
     if not proxy or is_loopback(netloc):

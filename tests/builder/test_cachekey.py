@@ -104,7 +104,9 @@ def test_the_working_directory_counts_for_relative_destinations_only() -> None:
 
 def test_downloads_count_with_their_checksum() -> None:
     """The same URL with another digest is another step."""
-    one, other = (RemoteFile(url="http://x.invalid/a", checksum=text) for text in (None, "sha256:" + 64 * "0"))
+    one, other = (
+        RemoteFile(url="http://x.invalid/a", name=b"a", checksum=text) for text in (None, "sha256:" + 64 * "0")
+    )
 
     assert key(COPY.replace(remotes=(one,))) != key(COPY.replace(remotes=(other,)))
 

@@ -22,7 +22,7 @@ from layerstore.registry.auth import Credentials
 from layerstore.registry.client import Client, GivenCredentials
 from layerstore.registry.config import Endpoint
 from layerstore.registry.errors import AuthError, RegistryError, UnknownImage, Unreachable
-from layerstore.registry.http import Network, _proxy_for
+from layerstore.registry.http import Network, proxy_for
 from layerstore.registry.tokens import Challenge, parse_challenge
 from tests.layerstore.registry.conftest import Answer, FakeRegistry, Request, blob_answer, free_port
 
@@ -505,4 +505,4 @@ def test_challenges(header: str, expected: Challenge | None) -> None:
 )
 def test_proxies(host: str, no: str, expected: str | None) -> None:
     """NO_PROXY by name, domain, port and network; loopback is always direct."""
-    assert expected == _proxy_for({"https": "proxy:3128", "no": no}, "https", host)
+    assert expected == proxy_for({"https": "proxy:3128", "no": no}, "https", host)
