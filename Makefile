@@ -15,7 +15,7 @@ help:
 	@echo "make test      run the tests"
 	@echo "make check     what CI runs: formatting, lint, types, tests"
 	@echo "make format    format the code"
-	@echo "make docs      write docs/cli.md anew"
+	@echo "make docs      write docs/cli.md and docs/rules anew"
 	@echo "make clean     remove the virtual environment and caches"
 
 $(VENV)/.installed: pyproject.toml
@@ -48,6 +48,7 @@ format: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m tests.test_docs
+	$(BIN)/python -m tests.test_rules
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

@@ -1,0 +1,150 @@
+"""`pybuild check`: what it prints in each form, its exit status, and what it asks of a build."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from tests.building import REPOSITORY, Project
+
+LEGACY = '"ENV key=value" should be used instead of legacy "ENV key value" format'
+
+
+@pytest.fixture
+def flawed(project: Project) -> Project:
+    """A project whose Dockerfile breaks one rule in its second line."""
+    project.dockerfile("FROM scratch", "ENV a b")
+    return project
+
+
+def test_clean(project: Project) -> None:
+    """A tidy file is said to be one."""
+    project.dockerfile("FROM scratch", "ENV a=b")
+
+    assert b"Check complete, no warnings found.\n" == project("check").out
+
+
+def test_text(flawed: Project) -> None:
+    """A warning names its rule, the rule's page, the message and the line; the status is 1."""
+    lines = flawed("check", ".", status=1).out.decode().splitlines()
+
+    assert "Check complete, 1 warning has been found!" == lines[0]
+    assert (
+        "WARNING: LegacyKeyValueFormat - https://docs.docker.com/go/dockerfile/rule/legacy-key-value-format/"
+        == lines[2]
+    )
+    assert LEGACY == lines[3]
+    assert "   2 | >>> ENV a b" in lines
+
+
+def test_json(flawed: Project) -> None:
+    """The JSON is that of BuildKit's lint request, and carries the file."""
+    answer = json.loads(flawed("check", "--format", "json", status=1).out)
+
+    assert [
+        {
+            "ruleName": "LegacyKeyValueFormat",
+            "description": "Legacy key/value format with whitespace separator should not be used",
+            "url": "https://docs.docker.com/go/dockerfile/rule/legacy-key-value-format/",
+            "detail": LEGACY,
+            "location": {"ranges": [{"start": {"line": 2, "character": 0}, "end": {"line": 2, "character": 7}}]},
+        }
+    ] == answer["warnings"]
+    assert b"FROM scratch\nENV a b\n" == base64.b64decode(answer["sources"][0]["data"])
+
+
+def test_json_of_an_error(project: Project) -> None:
+    """What keeps a file from being planned is told beside the warnings, and on stderr with its place."""
+    project.dockerfile("FROM scratch AS Upper", "EXPOSE much")
+    done = project("check", "--format", "json", status=1)
+    answer = json.loads(done.out)
+
+    assert ["StageNameCasing"] == [one["ruleName"] for one in answer["warnings"]]
+    assert "invalid containerPort: much" == answer["buildError"]["message"]
+    assert 2 == answer["buildError"]["location"]["ranges"][0]["start"]["line"]
+    assert done.err.startswith("Dockerfile:2:8: error[expose]: ")
+
+
+def test_github(flawed: Project) -> None:
+    """A line of workflow commands for each warning."""
+    expected = f"::warning file=Dockerfile,line=2,endLine=2,title=LegacyKeyValueFormat::{LEGACY}\n"
+
+    assert expected == flawed("check", "--format", "github", status=1).out.decode()
+
+
+def test_sarif(flawed: Project) -> None:
+    """SARIF has the rule once and the result at its place."""
+    run = json.loads(flawed("check", "--format", "sarif", status=1).out)["runs"][0]
+
+    assert ["LegacyKeyValueFormat"] == [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    place = run["results"][0]["locations"][0]["physicalLocation"]
+    assert {"startLine": 2, "startColumn": 1, "endLine": 2, "endColumn": 8} == place["region"]
+
+
+def test_stdin(project: Project) -> None:
+    """A Dockerfile on stdin needs no context."""
+    assert LEGACY.encode() in project("check", "-", stdin=b"FROM scratch\nENV a b\n", status=1).out
+
+
+def test_tar_on_stdin(project: Project) -> None:
+    """A context on stdin is looked at as well, and nothing of it stays."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, text in (("Dockerfile", b"FROM scratch\nCOPY gone /\n"), (".dockerignore", b"gone\n")):
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+    out = project("check", "--format", "github", "-", stdin=packed.getvalue(), status=1).out
+
+    assert b"title=CopyIgnoredFile::" in out
+    assert not (project.root / "stdin").exists()
+
+
+def test_unknown_base_hides_no_other_rule(project: Project) -> None:
+    """A base image that is not in the store is not fetched: its variables are unknown, all else is looked at."""
+    project.dockerfile("FROM nowhere.invalid/app", "WORKDIR $APP_HOME/x", "ENV a b")
+
+    out = project("check", "--format", "github", status=1).out
+    assert b"LegacyKeyValueFormat" in out
+    assert b"UndefinedVar" not in out
+
+
+def test_malformed_option(project: Project) -> None:
+    """A check directive that means nothing is refused, by a check and by a build."""
+    project.dockerfile("# check=skipp=all", "FROM scratch")
+
+    assert 'error: invalid check option "skipp"' in project("check", status=1).err
+    assert 'error: invalid check option "skipp"' == project.fails(".")[0]
+
+
+def test_build_refuses_what_the_file_refuses(project: Project) -> None:
+    """With error=true a build that breaks a rule fails, says which and shows the warnings."""
+    project.dockerfile("# check=error=true", "FROM scratch AS Upper", "ENV a b")
+    err = project.build(".", status=1).err
+
+    assert "error: lint violation found for rules: StageNameCasing, LegacyKeyValueFormat" in err
+    assert "legacy-key-value-format" in err
+    project.build("--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all;error=true", ".")
+
+
+def test_a_build_without_directive_imports_no_rule(flawed: Project) -> None:
+    """Rules cost nothing where nobody asks for them: neither they nor their engine are imported."""
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: sys.stderr.write(' '.join(sys.modules)))\n"
+        "from builder.cli import main\n"
+        f"sys.argv = ['pybuild', '--root', {str(flawed.root)!r}, 'build', '-q', '.']\n"
+        "main()\n"
+    )
+    env = flawed.env() | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", program], cwd=flawed.cwd, env=env, capture_output=True, check=False)
+    modules = done.stderr.decode().split()
+
+    assert "builder.build" in modules
+    assert [] == [name for name in modules if name.startswith("grammar.lint") or name == "builder.check"]
