@@ -83,6 +83,7 @@ ENTITLEMENTS = ("network.host", "security.insecure")
 )
 @click.option("--load", is_flag=True, help="Keep the image in the store even with -o type=cacheonly.")
 @click.option("--push", is_flag=True, help="Send the image to its registry.")
+@click.option("--check", is_flag=True, help="Look for likely mistakes in the Dockerfile instead of building.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="How many steps run at once.")
 @click.pass_obj
 def command(settings: Settings, /, **given: Any) -> None:
@@ -95,6 +96,9 @@ def command(settings: Settings, /, **given: Any) -> None:
     with settings.open_store() as store, _workspace(store, given["context"]) as workspace:
         inputs = read_inputs(settings, given["context"], given["file"], unpack_to=workspace)
         options = _options(settings, given, inputs, store, outputs)
+        if given["check"]:
+            _check(given, store, options)
+            return
         progress = create(
             mode,
             sys.stderr,
@@ -113,6 +117,18 @@ def command(settings: Settings, /, **given: Any) -> None:
         for output in outputs:
             metadata |= _write(settings, store, built, output, options)
         _report(settings, given, built, metadata, quiet=mode == "quiet")
+
+
+def _check(given: dict[str, Any], store: Store, options: BuildOptions) -> None:
+    for name in ("outputs", "push", "load", "iidfile", "metadata_file"):
+        if given[name]:
+            option = name.removesuffix("s").replace("_", "-")
+            raise UsageError(
+                f"--check builds nothing, so --{option} has nothing to write", hint="leave one of them out"
+            )
+    from builder.cli.check import run_check  # noqa: PLC0415 - only where a check is asked for
+
+    run_check(store, options, "text")
 
 
 def _options(

@@ -133,6 +133,26 @@ def test_build_refuses_what_the_file_refuses(project: Project) -> None:
     project.build("--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all;error=true", ".")
 
 
+def test_build_check(flawed: Project) -> None:
+    """`build --check` says what `check` says, builds nothing and has the status of a check."""
+    before = flawed.images()
+
+    assert flawed("check", status=1).out == flawed("build", "--check", "-t", "app:1", ".", status=1).out
+    assert before == flawed.images()
+    assert (
+        "--check builds nothing, so --output has nothing to write"
+        in flawed("build", "--check", "-o", "type=oci,dest=x", status=2).err
+    )
+
+
+def test_build_check_takes_the_target(project: Project) -> None:
+    """With --target only what it needs is looked at."""
+    project.dockerfile("FROM scratch AS one", "ENV a=b", "FROM scratch AS two", "ENV c d")
+
+    assert b"no warnings" in project("build", "--check", "--target", "one", ".").out
+    assert b"LegacyKeyValueFormat" in project("build", "--check", ".", status=1).out
+
+
 def test_a_build_without_directive_imports_no_rule(flawed: Project) -> None:
     """Rules cost nothing where nobody asks for them: neither they nor their engine are imported."""
     program = (
