@@ -122,9 +122,7 @@ def build(
     return Built(image=image, plan=planned)
 
 
-def _refuse_violations(
-    store: Store, options: BuildOptions, dockerfile: grammar.Dockerfile, progress: Progress
-) -> None:
+def _refuse_violations(store: Store, options: BuildOptions, dockerfile: grammar.Dockerfile, progress: Progress) -> None:
     """End a build whose check directive says `error=true` and whose Dockerfile breaks a rule; BuildError."""
     text = options.plan.build_args.get("BUILDKIT_DOCKERFILE_CHECK", dockerfile.ast.directives.get("check", ""))
     if not text:
