@@ -52,6 +52,7 @@ COMMANDS = {
     "check": Listed("check", "Dockerfile", "Look for likely mistakes in a Dockerfile"),
     "targets": Listed("targets", "Dockerfile", "List the stages that can be built"),
     "outline": Listed("outline", "Dockerfile", "Show the arguments, secrets and key agents of a target"),
+    "graph": Listed("graph", "Dockerfile", "Show the steps of a target and what each needs"),
     "parse": Listed("parse", "Dockerfile", "Show how a Dockerfile is understood"),
     "expand": Listed("expand", "Dockerfile", "Expand the variables of a word as a Dockerfile does"),
     "store": Listed("store", "Machine", "Check, measure and clean the layer store"),

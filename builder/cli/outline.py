@@ -1,0 +1,80 @@
+"""`pybuild outline`."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import click
+
+import grammar
+from builder.cli.context import Settings
+from builder.cli.dockerfiles import read_dockerfile
+from builder.cli.inputs import parse_pairs
+from builder.cli.table import echo_table
+from builder.cli.targets import location, present
+from builder.outline import Outline, Wanted, outline
+from builder.plan import PlanOptions
+from layerstore.platforms import Platform
+
+
+@click.command("outline")
+@click.option("--target", metavar="STAGE", help="The stage to build (default: the last).")
+@click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Tables, or JSON as BuildKit's."
+)
+@click.argument("file", metavar="[FILE]", default="Dockerfile")
+@click.pass_obj
+def command(settings: Settings, *, target: str | None, build_args: tuple[str, ...], form: str, file: str) -> None:
+    """Show what a build of the Dockerfile FILE (default: Dockerfile) can be given; - reads standard input.
+
+    These are the arguments, secrets and key agents of the target and of the stages it needs. The description of an
+    argument is the comment above its ARG that begins with its name.
+    """
+    data, name = read_dockerfile(file)
+    dockerfile = grammar.resolve(grammar.parse(data, name=name))
+    found = outline(dockerfile, plan_options(settings, target, build_args))
+    if form == "json":
+        click.echo(json.dumps(_described(found, data), indent=2))
+        return
+    if found.name or found.description:
+        click.echo(f"TARGET: {found.name}" + (f"  {found.description}" if found.description else "") + "\n")
+    _tables(found)
+
+
+def plan_options(settings: Settings, target: str | None, build_args: tuple[str, ...]) -> PlanOptions:
+    """Return the options of a plan for this machine."""
+    host = Platform.host(settings.machine)
+    given = parse_pairs(build_args, "--build-arg", settings.environ)
+    return PlanOptions(platform=host, build_platform=host, context=settings.cwd, target=target, build_args=given)
+
+
+def _described(found: Outline, data: bytes) -> dict[str, Any]:
+    args = [
+        present(name=arg.name, description=arg.description, value=arg.value, location=location(arg.span))
+        for arg in found.args
+    ]
+    return present(
+        name=found.name, description=found.description, args=args, secrets=_wanted(found.secrets),
+        ssh=_wanted(found.ssh), sources=[base64.b64encode(data).decode()],
+    )  # fmt: skip
+
+
+def _wanted(wanted: tuple[Wanted, ...]) -> list[dict[str, Any]]:
+    return [present(name=one.name, required=one.required, location=location(one.span)) for one in wanted]
+
+
+def _tables(found: Outline) -> None:
+    tables = []
+    if found.args:
+        rows = [(arg.name, arg.value, arg.description) for arg in found.args]
+        tables.append((("BUILD ARG", "VALUE", "DESCRIPTION"), rows))
+    for title, wanted in (("SECRET", found.secrets), ("SSH", found.ssh)):
+        if wanted:
+            tables.append(((title, "REQUIRED", ""), [(one.name, "yes" if one.required else "", "") for one in wanted]))
+    for index, (header, rows) in enumerate(tables):
+        if index:
+            click.echo()
+        echo_table(header, rows)

@@ -1,0 +1,130 @@
+"""`pybuild targets` and `pybuild outline`."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from builder.cli.app import app
+from builder.errors import LocatedError
+
+SOURCE = """\
+# BASE the image
+ARG BASE=busy${SFX}
+ARG SFX=box
+ARG UNUSED=1
+FROM --platform=linux/amd64 busybox AS tools
+ARG TOOL=2
+# build makes it
+FROM $BASE AS build
+# V a version
+ARG V=1
+ENV E=e
+ARG W=$V.$E
+ARG SFX
+RUN --mount=type=secret,id=tok --mount=type=ssh x
+RUN --mount=type=secret,id=tok,required --mount=type=secret,target=/run/secrets/two x
+FROM scratch
+COPY --from=build /x /x
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """The path of the Dockerfile."""
+    path = tmp_path / "Dockerfile"
+    path.write_text(SOURCE)
+    return str(path)
+
+
+def call(*words: str) -> str:
+    """Run pybuild and return its output; errors are raised."""
+    result = CliRunner().invoke(app, words, catch_exceptions=False, standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout
+
+
+def at(line: int, first: int, last: int) -> dict[str, Any]:
+    """A place on one line as BuildKit writes it."""
+    return {"ranges": [{"start": {"line": line, "character": first}, "end": {"line": line, "character": last}}]}
+
+
+def test_targets(file: str) -> None:
+    """A table for people."""
+    assert call("targets", file) == (
+        "TARGET   BASE      DEFAULT   DESCRIPTION\n"
+        "tools    busybox\n"
+        "build    $BASE               makes it\n"
+        "-        scratch   yes\n"
+    )
+
+
+def test_targets_as_json(file: str) -> None:
+    """The shape of BuildKit's: what is empty is left out, the file is enclosed."""
+    assert json.loads(call("targets", "--format", "json", file)) == {
+        "targets": [
+            {"name": "tools", "base": "busybox", "platform": "linux/amd64", "location": at(5, 0, 44)},
+            {"name": "build", "description": "makes it", "base": "$BASE", "location": at(8, 0, 19)},
+            {"default": True, "base": "scratch", "location": at(16, 0, 12)},
+        ],
+        "sources": [base64.b64encode(SOURCE.encode()).decode()],
+    }
+
+
+def test_outline(file: str) -> None:
+    """The default target needs another stage, whose arguments and secrets count; what is not needed is left out."""
+    assert call("outline", "--build-arg", "V=7", file) == (
+        "BUILD ARG   VALUE   DESCRIPTION\n"
+        "BASE        busy    the image\n"
+        "SFX         box\n"
+        "V           7       a version\n"
+        "W           7.e\n"
+        "\n"
+        "SECRET   REQUIRED\n"
+        "tok      yes\n"
+        "two\n"
+        "\n"
+        "SSH       REQUIRED\n"
+        "default\n"
+    )
+
+
+def test_outline_as_json(file: str) -> None:
+    """The shape of BuildKit's, for a target with a name."""
+    found = json.loads(call("outline", "--target", "BUILD", "--format", "json", file))
+
+    assert found.pop("args")[2] == {"name": "V", "description": "a version", "value": "1", "location": at(10, 0, 7)}
+    assert found == {
+        "name": "build",
+        "description": "makes it",
+        "secrets": [
+            {"name": "tok", "required": True, "location": at(14, 4, 30)},
+            {"name": "two", "location": at(15, 40, 83)},
+        ],
+        "ssh": [{"name": "default", "location": at(14, 31, 47)}],
+        "sources": [base64.b64encode(SOURCE.encode()).decode()],
+    }
+
+
+def test_another_target(file: str) -> None:
+    """Only its own arguments, and its name above them."""
+    assert (
+        call("outline", "--target", "tools", file)
+        == "TARGET: tools\n\nBUILD ARG   VALUE   DESCRIPTION\nTOOL        2\n"
+    )
+
+
+def test_errors_have_their_place(file: str) -> None:
+    """A target that is not there, and a word that cannot be expanded."""
+    with pytest.raises(LocatedError, match="could not be found"):
+        call("outline", "--target", "tool", file)
+    Path(file).write_text("FROM a\nARG B=${\n")
+    with pytest.raises(LocatedError) as caught:
+        call("outline", file)
+    assert caught.value.render().startswith(f"{file}:2:")
