@@ -56,7 +56,6 @@ class Download(NamedTuple):
     """A file in the store, with the time it gets: Last-Modified in nanoseconds since the epoch, 0 if there is none."""
 
     file: Path
-    digest: Digest
     mtime_ns: int
 
 
@@ -108,8 +107,7 @@ class Downloads:
                 known = fetched
             _verify(remote, known.digest)
             self._done[remote.url] = known
-        digest = Digest(known.digest)
-        return Download(self._store.blobs.path(digest), digest, known.mtime_ns)
+        return Download(self._store.blobs.path(Digest(known.digest)), known.mtime_ns)
 
     def cancel(self) -> None:
         """Let every `fetch` end soon, with Canceled."""
@@ -287,6 +285,15 @@ def _is_final(error: HTTPError) -> bool:
 
 def _unreachable(remote: RemoteFile, error: HTTPError) -> CopyError:
     """Say in words why there is no whole answer."""
+    outer = error.reason if isinstance(error, MaxRetryError) else error
+    if isinstance(outer, SSLError):
+        # OpenSSL's text is "[SSL: CODE] words (_ssl.c:123)", perhaps in brackets and quotes of those who passed it on.
+        words = str(outer).rpartition("] ")[2].partition(" (_ssl.c")[0]
+        return CopyError(
+            remote.word,
+            f"cannot download {shown(remote.url)} over TLS: {words}",
+            hint="check the URL and the server's certificate; SSL_CERT_FILE names authorities to trust",
+        )
     cause: BaseException = error
     while isinstance(inner := getattr(cause, "reason", None) or cause.__cause__, BaseException):
         cause = inner

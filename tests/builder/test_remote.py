@@ -37,6 +37,8 @@ class Page:
     status: int = 200
     broken: int = 0
     """How many requests are cut off in the middle."""
+    busy: int = 0
+    """How many requests are answered with 503 first."""
 
 
 @dataclass
@@ -63,6 +65,9 @@ def handler(web: Web) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             page = web.pages.get(self.path, Page(status=404))
             status = page.status
+            if page.busy:
+                page.busy -= 1
+                status = 503
             etag, modified = page.headers.get("ETag"), page.headers.get("Last-Modified")
             sent_etag = self.headers.get("If-None-Match")
             if sent_etag is not None:
@@ -350,6 +355,17 @@ def test_nobody_listens(store: Store, quick: None) -> None:
     assert raised.value.hint
 
 
+def test_a_server_that_speaks_no_tls(store: Store, web: Web, quick: None) -> None:
+    """OpenSSL's words are told without its codes."""
+    url = web.url("/a").replace("http:", "https:")
+    with pytest.raises(LocatedError) as raised:
+        run(store, f"ADD {url} /")
+
+    assert raised.value.message.startswith(f"cannot download {url} over TLS: ")
+    assert "_ssl" not in raised.value.message
+    assert "certificate" in raised.value.hint
+
+
 def test_redirects(store: Store, web: Web) -> None:
     """They are followed; the name is that of the URL as written."""
     web.pages["/old"] = Page(status=302, headers={"Location": "/new"})
@@ -367,6 +383,9 @@ def test_a_broken_connection_is_tried_again(store: Store, web: Web, quick: None)
     web.pages["/a"] = Page(b"whole", broken=1)
 
     assert b"whole" == content(store, run(store, f"ADD {web.url('/a')} /"), "a")
+
+    web.pages["/c"] = Page(b"whole", busy=2)
+    assert b"whole" == content(store, run(store, f"ADD {web.url('/c')} /"), "c")
 
     web.pages["/b"] = Page(b"whole", broken=100)
     with pytest.raises(LocatedError, match="cannot download"):
