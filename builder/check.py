@@ -16,8 +16,9 @@ from builder.dockerignore import IgnoreFile, find_ignore_file
 from builder.errors import BuildError, LocatedError
 from builder.instructions import NEVER_IN_ENV, Instructions
 from builder.ops import ImageOp
-from builder.plan import Base, Planner
+from builder.plan import Planner
 from builder.stage import StageState
+from builder.storebases import StoreBases
 from grammar import Word
 from grammar.lint.engine import Linter
 from grammar.lint.options import CheckOptions
@@ -32,7 +33,7 @@ from grammar.lint.rules.platforms import (
 from grammar.lint.rules.variables import InvalidDefaultArgInFrom, UndefinedArgInFrom, UndefinedVar
 from grammar.record import Record
 from grammar.text import nearest
-from layerstore import DiffId, Store
+from layerstore import Store
 from layerstore.platforms import InvalidPlatform, Platform
 from layerstore.reference import InvalidReference, Reference
 
@@ -84,31 +85,6 @@ def violation_error(report: Report) -> BuildError:
     return BuildError(f"lint violation found for rules: {', '.join(report.names)}", hint=hint)
 
 
-class _StoreBases:
-    """Base images of the store, whatever their platform; one that is not there counts as empty, and `unknown`."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.unknown: set[str] = set()
-
-    def image(self, reference: Reference, platform: Platform) -> Base:
-        """Return the image as something to plan on."""
-        name = reference.canonical
-        image = self._store.images.get(name)
-        if image is None:
-            self.unknown.add(name)
-            document = {"os": platform.os, "architecture": platform.architecture, "config": {}}
-            return Base(reference=name, document=document, op=_image_op(name, platform, ()))
-        from layerstore.oci import parse_config  # noqa: PLC0415 - only where there is an image to read
-
-        op = _image_op(name, platform, image.layers)
-        return Base(reference=name, document=parse_config(image.config), op=op)
-
-
-def _image_op(name: str, platform: Platform, layers: tuple[DiffId, ...]) -> ImageOp:
-    return ImageOp(reference=name, layers=layers, platform=str(platform))
-
-
 class _Current:
     """The instruction that is being planned, and which of its words were looked at."""
 
@@ -124,7 +100,7 @@ class CheckPlanner(Planner):
 
     def __init__(self, dockerfile: grammar.Dockerfile, options: BuildOptions, store: Store, linter: Linter) -> None:
         self.linter = linter
-        self.store_bases = _StoreBases(store)
+        self.store_bases = StoreBases(store)
         self.current: _Current | None = None
         self.scopes: dict[int, StageScope] = {}
         self.unknown_stages: set[int] = set()

@@ -63,6 +63,7 @@ class _Layout:
     def __init__(self, data: bytes, tree: Ast) -> None:
         self._source = Source(data, name=tree.name)
         self._upper = _is_upper(tree, self._source)
+        self._directives = len(tree.directives)
         first = self._source.text.partition("\n")[0]
         self._ending = "\r\n" if first.endswith("\r") else "\n"
         self._out: list[str] = []
@@ -90,7 +91,6 @@ class _Layout:
 
     def _between(self, first: int, end: int) -> None:
         """Print the comments, directives and empty lines before line `end`."""
-        comments = {comment.span.start.line for comment in self._source.comments}
         for number in range(first, end):
             text = self._source.physical(number).strip(WIDE_BLANKS)
             if not text:
@@ -99,7 +99,9 @@ class _Layout:
             # Behind an empty line no comment is taken for a directive.
             if self._blank and (self._out or "=" in text):
                 self._out.append(self._ending)
-            self._put([text if number in comments else _directive(text)])
+            # Directives come before all comments.
+            self._put([_directive(text) if self._directives else text])
+            self._directives = max(self._directives - 1, 0)
         if self._blank and self._out and end <= self._source.line_count:
             self._out.append(self._ending)
         self._blank = False
