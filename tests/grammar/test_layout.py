@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -10,6 +11,27 @@ from grammar import ParseError, parse, tidy
 from tests.gen import Generator
 
 TESTS = Path(__file__).parents[1]
+ODDITIES = (
+    "\\",
+    "`",
+    " ",
+    "\t",
+    "\n",
+    "\\\n",
+    " `\n  ",
+    "#",
+    "\v",
+    "\xa0",
+    "\r",
+    "\x1c",
+    "\0",
+    "<<E",
+    "'",
+    "[",
+    "]",
+    "--",
+    "=",
+)
 
 
 @pytest.mark.parametrize("block", range(10))
@@ -22,6 +44,26 @@ def test_generated_files(block: int) -> None:
 
         assert parse(text) == parse(source), source
         assert tidy(text) == text, source
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_damaged_files(seed: int) -> None:
+    """Odd characters in odd places: what still parses means the same when tidied, and stays tidy."""
+    random = Random(seed)
+    seen = 0
+    for _ in range(400):
+        source = Generator(random.randrange(10**6)).dockerfile()
+        for _ in range(random.randint(1, 5)):
+            at = random.randrange(len(source) + 1)
+            source = source[:at] + random.choice(ODDITIES) + source[at:]
+        try:
+            text = tidy(source.encode())
+        except ParseError:
+            continue
+        assert tidy(text) == text, source
+        seen += 1
+
+    assert seen > 30
 
 
 def test_recorded_files() -> None:
