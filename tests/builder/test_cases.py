@@ -11,9 +11,6 @@ from layerstore import Store
 from tests.builder import casekit
 from tests.cases import load
 
-NOT_YET = {
-    line for line in (casekit.CASES / "not-yet.txt").read_text().splitlines() if line and not line.startswith("#")
-}
 FOLDERS = {f"{folder.parent.name}/{folder.name}": folder for folder in load.find(casekit.CASES)}
 
 pytestmark = pytest.mark.root
@@ -37,13 +34,7 @@ def run(folder: Path, shared: Store, place: Path) -> list[str]:
         return casekit.check(store, folder, place / "case")
 
 
-@pytest.mark.parametrize("name", sorted(set(FOLDERS) - NOT_YET))
+@pytest.mark.parametrize("name", sorted(FOLDERS))
 def test_case(name: str, shared: Store, tmp_path: Path) -> None:
     """What the builder makes of the case is what the reference made of it."""
     assert run(FOLDERS[name], shared, tmp_path) == []
-
-
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_not_yet(name: str, shared: Store, tmp_path: Path) -> None:
-    """The list of cases that differ can only shrink: one that no longer does has to leave it."""
-    assert run(FOLDERS[name], shared, tmp_path) != [], f"{name} holds now: take it out of tests/cases/not-yet.txt"
