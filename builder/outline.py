@@ -99,22 +99,23 @@ class _Outliner(Planner):
         target = self.dockerfile.stages[self.target]
         secrets: dict[str, Wanted] = {}
         agents: dict[str, Wanted] = {}
-        for stage in stages:
-            for mount, span in _mounts(stage):
-                if mount.type == "secret":
-                    _want(secrets, mount.id or posixpath.basename(mount.target or ""), mount, span)
-                elif mount.type == "ssh":
-                    _want(agents, mount.id or "default", mount, span)
+        mounts: list[tuple[grammar.Mount, Span]] = []
+        args = tuple(sorted(self._args(stages, mounts), key=lambda arg: arg.span.start))
+        for mount, span in mounts:
+            if mount.type == "secret":
+                _want(secrets, mount.id or posixpath.basename(mount.target or ""), mount, span)
+            elif mount.type == "ssh":
+                _want(agents, mount.id or "default", mount, span)
         return Outline(
             name=target.name or "",
             description=target.description,
-            args=tuple(sorted(self._args(stages), key=lambda arg: arg.span.start)),
+            args=args,
             secrets=tuple(secrets.values()),
             ssh=tuple(agents.values()),
         )
 
-    def _args(self, stages: list[grammar.Stage]) -> Iterator[Argument]:
-        """The arguments of the stages, each name once, and the global ones behind them."""
+    def _args(self, stages: list[grammar.Stage], mounts: list[tuple[grammar.Mount, Span]]) -> Iterator[Argument]:
+        """The arguments of the stages, each name once, and the global ones behind them; `mounts` gets all mounts."""
         used: set[str] = set()
         seen: set[str] = set()
         scopes: dict[str, dict[str, str]] = {}
@@ -126,7 +127,9 @@ class _Outliner(Planner):
             for instruction in stage.instructions:
                 if isinstance(instruction, grammar.Env):
                     scope |= {self.expand(p.key, scope): self.expand(p.value, scope) for p in instruction.pairs}
-                if isinstance(instruction, grammar.Arg):
+                elif isinstance(instruction, grammar.Run):
+                    mounts += self._mounts(instruction, scope)
+                elif isinstance(instruction, grammar.Arg):
                     for pair in instruction.pairs:
                         argument = self._argument(instruction, pair, scope)
                         used.add(argument.name)
@@ -137,6 +140,17 @@ class _Outliner(Planner):
             if stage.name:
                 scopes[stage.name] = scope
         yield from self._global_args(used, seen)
+
+    def _mounts(self, run: grammar.Run, scope: dict[str, str]) -> Iterator[tuple[grammar.Mount, Span]]:
+        for word in run.mounts:
+
+            def expand(text: str, span: Span = word.span) -> str:
+                return self.expand(grammar.Word(text=text, span=span), scope)
+
+            try:
+                yield grammar.parse_mount(word.text, expand=expand), word.span
+            except grammar.MountError as error:
+                raise self.error("mount", str(error), word.span, hint=getattr(error, "hint", "")) from error
 
     def _argument(self, instruction: grammar.Arg, pair: grammar.ArgPair, scope: dict[str, str]) -> Argument:
         name = self.expand(pair.name, scope)
@@ -170,13 +184,6 @@ class _Outliner(Planner):
         self.expand(word, self.globals)
         found = grammar.expand(word.text, self.globals, escape=self.escape)
         return {*found.used, *found.unset}
-
-
-def _mounts(stage: grammar.Stage) -> Iterator[tuple[grammar.Mount, Span]]:
-    for instruction in stage.instructions:
-        if isinstance(instruction, grammar.Run):
-            for word in instruction.mounts:
-                yield grammar.parse_mount(word.text), word.span
 
 
 def _want(wanted: dict[str, Wanted], name: str, mount: grammar.Mount, span: Span) -> None:

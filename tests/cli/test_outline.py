@@ -120,6 +120,17 @@ def test_another_target(file: str) -> None:
     )
 
 
+def test_names_of_secrets_are_expanded(file: str) -> None:
+    """A mount may take its options from arguments."""
+    Path(file).write_text("FROM a\nARG ID=x\nRUN --mount=type=secret,id=$ID.y,required=true z\n")
+
+    assert call("outline", file).endswith("SECRET   REQUIRED\nx.y      yes\n")
+    Path(file).write_text("FROM a\nARG ID=x\nRUN --mount=type=secret,id=a,mode=$ID z\n")
+    with pytest.raises(LocatedError) as caught:
+        call("outline", file)
+    assert caught.value.render().startswith(f"{file}:3:")
+
+
 def test_errors_have_their_place(file: str) -> None:
     """A target that is not there, and a word that cannot be expanded."""
     with pytest.raises(LocatedError, match="could not be found"):
