@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from grammar.ast import (
     Add,
     Arg,
@@ -37,11 +39,13 @@ from grammar.diagnostics import Diagnostic, Position, Severity, Span
 from grammar.errors import ExpandError, GrammarError, LocatedGrammarError, MountError, ParseError, ResolveError
 from grammar.expand import Expansion, expand, expand_heredoc, expand_words
 from grammar.format import format_ast, format_instruction
-from grammar.layout import LayoutError, tidy
 from grammar.mount import Mount, parse_mount
 from grammar.node import Node
 from grammar.parse import parse, parse_instruction, parse_nodes
 from grammar.resolve import Dockerfile, Stage, resolve
+
+if TYPE_CHECKING:
+    from grammar.layout import LayoutError, tidy
 
 __all__ = [
     "Add",
@@ -101,3 +105,11 @@ __all__ = [
     "resolve",
     "tidy",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("LayoutError", "tidy"):  # no build formats
+        from grammar import layout  # noqa: PLC0415
+
+        return getattr(layout, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
