@@ -16,17 +16,9 @@ from typing import NamedTuple
 from builder.dockerignore import IgnoreFile, Rule, State
 from builder.errors import SourceError
 from builder.filetree import clean
-from layerstore.entry import Entry, Inline, Kind
+from layerstore.entry import KINDS, Entry, Inline, Kind
 
-_KINDS = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.DIR,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-    stat.S_IFSOCK: Kind.FILE,
-}
+_KINDS = {**KINDS, stat.S_IFSOCK: Kind.FILE}
 _CAPABILITY = "security.capability"
 _MAX_LINKS = 255
 _NOTHING = Inline(b"")
@@ -268,11 +260,12 @@ class LocalContext:
 def capability(host: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """Return the file capability of the host file `host` as an entry's xattrs: the only one that images carry."""
     try:
-        if _CAPABILITY in os.listxattr(host, follow_symlinks=False):
-            return ((_CAPABILITY.encode(), os.getxattr(host, _CAPABILITY, follow_symlinks=False)),)
+        if _CAPABILITY not in os.listxattr(host, follow_symlinks=False):
+            return ()
+        return ((_CAPABILITY.encode(), os.getxattr(host, _CAPABILITY, follow_symlinks=False)),)
     except OSError:
-        pass  # the file system has none, or the file is gone: whoever reads it will say so
-    return ()
+        # The file system has no attributes, or the file is gone: whoever reads it will say so.
+        return ()
 
 
 def _unreadable(text: str, error: OSError) -> SourceError:

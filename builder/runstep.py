@@ -15,12 +15,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from builder.cachemounts import CacheMounts
 from builder.copy import CopySpec, PathSource, plan_copy, plan_mkdir, select
 from builder.errors import BuildError, Canceled, LocatedError, StepFailed
 from builder.events import Event, Log
+from builder.filetree import FileTree
 from builder.graph import Vertex
 from builder.image import go_quote
 from builder.network import BuildNetwork
@@ -35,7 +36,6 @@ from layerstore import DiffId, Store
 from layerstore.entry import Kind
 
 if TYPE_CHECKING:
-    from builder.execute import Executor
     from layerstore import Upper, View
     from runner import AnyMount, Launcher, Process, Spec
     from runner.devices import DeviceGroup
@@ -48,6 +48,19 @@ class SecretMissing(BuildError):
     """A step requires a secret that the build was not given."""
 
     code = "secret"
+
+
+class Inputs(Protocol):
+    """What a step asks for what its inputs yielded (`builder.execute.Executor`)."""
+
+    def view(self, layers: tuple[DiffId, ...]) -> View:
+        """Return the merged view of a chain of layers."""
+
+    def tree(self, vertex: Vertex, result: Result) -> FileTree:
+        """Return what `vertex` yielded as a tree of files."""
+
+    def materialise(self, vertex: Vertex, result: Result, source: str) -> Path:
+        """Return where on the host `source` of a context lies."""
 
 
 @dataclass(slots=True)
@@ -79,18 +92,18 @@ class RunSteps:
         vertex: Vertex,
         op: RunOp,
         inputs: Sequence[Result],
-        executor: Executor,
+        read: Inputs,
         emit: Callable[[Event], None],
     ) -> DiffId:
         """Execute `op` on its first input and return the diff ID of what it changed. StepFailed if it ends badly."""
         below = inputs[0].layers
-        view = executor.view(below)
+        view = read.view(below)
         upper = self.store.layers.prepare(view)
         with contextlib.ExitStack() as held:
             held.callback(self.store.layers.discard, upper)
             user = self._user(op, view)
             self._make_cwd(op, view, upper)
-            mounts, env = self._mounts(vertex, op, inputs, executor, held)
+            mounts, env = self._mounts(vertex, op, inputs, read, held)
             spec = self._spec(op, view, upper, user, mounts, env)
             self._execute(vertex, op, spec, emit)
             return self.store.layers.commit(upper, view).diff_id
@@ -205,7 +218,7 @@ class RunSteps:
         vertex: Vertex,
         op: RunOp,
         inputs: Sequence[Result],
-        executor: Executor,
+        read: Inputs,
         held: contextlib.ExitStack,
     ) -> tuple[list[AnyMount], dict[str, str]]:
         """Return the mounts of a step and the variables that secrets and agents add to its environment."""
@@ -216,15 +229,15 @@ class RunSteps:
         for mount in op.mounts:
             match mount:
                 case BindMount():
-                    mounts.append(self._bind(vertex, mount, inputs, executor, held))
+                    mounts.append(self._bind(vertex, mount, inputs, read, held))
                 case CacheMount():
-                    path = self._cache(vertex, mount, inputs, executor, held)
+                    path = self._cache(vertex, mount, inputs, read, held)
                     options = ("ro",) if mount.read_only else ("rw",)
                     target = os.fsencode(mount.target.lstrip("/"))
                     mounts.append(Mount(destination=target, type="bind", source=str(path), options=options))
                 case TmpfsMount():
                     target = os.fsencode(mount.target.lstrip("/"))
-                    mode = self._tmpfs_mode(executor.view(inputs[0].layers), target)
+                    mode = self._tmpfs_mode(read.view(inputs[0].layers), target)
                     options = ("nosuid", f"mode={mode:o}", *((f"size={mount.size}",) if mount.size else ()))
                     mounts.append(Mount(destination=target, type="tmpfs", source="tmpfs", options=options))
                 case SecretMount():
@@ -244,7 +257,7 @@ class RunSteps:
         vertex: Vertex,
         mount: BindMount,
         inputs: Sequence[Result],
-        executor: Executor,
+        read: Inputs,
         held: contextlib.ExitStack,
     ) -> AnyMount:
         from runner import Mount, OverlayMount  # noqa: PLC0415
@@ -252,10 +265,10 @@ class RunSteps:
         source, result = vertex.inputs[mount.input], inputs[mount.input]
         target = os.fsencode(mount.target.lstrip("/"))
         if isinstance(source.op, ContextOp):
-            path = executor.materialise(source, result, mount.source)
+            path = read.materialise(source, result, mount.source)
             lowers: tuple[Path, ...] = (path,)
         else:
-            view = executor.view(result.layers)
+            view = read.view(result.layers)
             inside = view.resolve(os.fsencode(mount.source))
             entry = view.lstat(inside)
             if entry is None and inside:
@@ -292,13 +305,13 @@ class RunSteps:
         vertex: Vertex,
         mount: CacheMount,
         inputs: Sequence[Result],
-        executor: Executor,
+        read: Inputs,
         held: contextlib.ExitStack,
     ) -> Path:
         caches = CacheMounts(store=self.store, namespace=self.cache_namespace, canceled=lambda: self._canceled)
         if mount.input is None:
             return held.enter_context(caches.hold(mount, seed="", fill=_leave_empty))
-        tree = executor.tree(vertex.inputs[mount.input], inputs[mount.input])
+        tree = read.tree(vertex.inputs[mount.input], inputs[mount.input])
         inside = tree.resolve(os.fsencode(mount.source))
         top = tree.lstat(inside)
         if top is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 from grammar import lalr
@@ -156,11 +157,11 @@ def _read(line: Line, offset: int, escape: str) -> Node:
 def _arguments(node: Node, shape: str, offset: int, *, escape: str, may_be_json: bool) -> None:
     text = node.text
     if may_be_json and "[" in text[offset:]:
-        try:
+        # What does not match is no JSON, but the shell form or words.
+        children = None
+        with suppress(lalr.NoMatchError):
             children = lalr.parse(_EXEC[shape], text, offset)
-        except lalr.NoMatchError:
-            pass  # not JSON: the shell form, or words
-        else:
+        if children is not None:
             node.json = True
             _take(node, children)
             return

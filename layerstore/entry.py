@@ -5,6 +5,7 @@ It knows nothing of how it is stored: tar members, overlay trees and copies are 
 
 from __future__ import annotations
 
+import stat
 from enum import IntEnum
 from typing import BinaryIO, NamedTuple
 
@@ -23,6 +24,17 @@ class Kind(IntEnum):
     """The path is removed from what lies below (OCI image-spec layer.md, "Whiteouts")."""
     OPAQUE = 8
     """The directory hides everything below it; follows the directory's own DIR entry."""
+
+
+KINDS = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFDIR: Kind.DIR,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFCHR: Kind.CHAR,
+    stat.S_IFBLK: Kind.BLOCK,
+    stat.S_IFIFO: Kind.FIFO,
+}
+"""Kinds by the type bits of stat(2); sockets have none: no layer holds them."""
 
 
 class Inline(NamedTuple):

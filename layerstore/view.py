@@ -13,18 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from layerstore import xattrs
-from layerstore.entry import Entry, Kind
+from layerstore.entry import KINDS, Entry, Kind
 from layerstore.errors import StoreError
 
 _MOST_LINKS = 40
-_KINDS = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.DIR,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-}
 
 
 class View:
@@ -158,7 +150,7 @@ def is_whiteout(status: os.stat_result) -> bool:
 
 def entry_of(host: bytes, path: bytes, status: os.stat_result) -> Entry | None:
     """Return the entry for what lies at `host`, called `path` in the image; None for a socket, which no layer holds."""
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    kind = KINDS.get(stat.S_IFMT(status.st_mode))
     if kind is None:
         return None
     many = status.st_nlink > 1 and kind is not Kind.DIR

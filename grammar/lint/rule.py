@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple
 
@@ -75,12 +76,12 @@ class Violation(Record):
         )
 
 
-class FileRule(Rule):
+class FileRule(Rule, ABC):
     """A rule about the text: it needs neither values nor base images, and looks at every stage."""
 
+    @abstractmethod
     def check(self, dockerfile: Dockerfile) -> Iterator[Finding]:
         """Yield what the rule objects to, in the order of the file."""
-        raise NotImplementedError
 
 
 class StageScope:
@@ -105,12 +106,12 @@ class StageScope:
             return word.text
 
 
-class InstructionRule(Rule):
+class InstructionRule(Rule, ABC):
     """A rule about one instruction where it stands; it looks at the stages that are built."""
 
+    @abstractmethod
     def check(self, instruction: Instruction, scope: StageScope) -> Iterator[Finding]:
         """Yield what the rule objects to; called once for every instruction of a stage, in order."""
-        raise NotImplementedError
 
 
 class PlanRule(Rule):

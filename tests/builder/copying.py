@@ -127,7 +127,7 @@ class Dockerfile:
                 case Copy() | Add():
                     self._copy(stage, instruction)
                 case _:
-                    raise NotImplementedError(instruction.keyword)
+                    raise AssertionError(f"no case of copies has {instruction.keyword}")
         return self._stages[-1]
 
     def view(self, stage: Stage) -> View:
