@@ -38,7 +38,7 @@ class Linter:
             return
         if rule.name in excused(finding.instruction):
             return
-        self.violations.append(Violation(rule=rule, message=finding.message, span=finding.span))
+        self.violations.append(Violation(rule=rule, message=finding.message, span=finding.span, fix=finding.fix))
 
     @property
     def ordered(self) -> tuple[Violation, ...]:

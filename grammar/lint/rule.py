@@ -11,6 +11,7 @@ from grammar.ast import Instruction, Word
 from grammar.diagnostics import Diagnostic, Position, Severity, Span
 from grammar.errors import ExpandError
 from grammar.expand import expand
+from grammar.lint.fix import Fix
 from grammar.record import Record
 from grammar.resolve import Dockerfile
 
@@ -49,19 +50,21 @@ class Finding(NamedTuple):
     instruction: Instruction
     message: str
     span: Span
+    fix: Fix | None = None
 
 
-def found(instruction: Instruction, message: str) -> Finding:
+def found(instruction: Instruction, message: str, fix: Fix | None = None) -> Finding:
     """Return a finding about a whole instruction."""
-    return Finding(instruction, message, instruction.span)
+    return Finding(instruction, message, instruction.span, fix)
 
 
 class Violation(Record):
-    """A rule that a Dockerfile breaks, and where; `message` is the reference's text."""
+    """A rule that a Dockerfile breaks, and where; `message` is the reference's text, `fix` what would repair it."""
 
     rule: Rule
     message: str
     span: Span
+    fix: Fix | None = None
 
     @property
     def lines(self) -> tuple[int, int]:
