@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYBUILD := $(BIN)/pybuild
 PORT ?= 8000
+FUZZ_SECONDS ?= 600
 
-.PHONY: help demo demo-web test check format docs clean
+.PHONY: help demo demo-web test check format docs fuzz clean
 
 help:
 	@echo "make demo      build an image from examples/hello and run it"
@@ -16,6 +17,7 @@ help:
 	@echo "make check     what CI runs: formatting, lint, types, tests"
 	@echo "make format    format the code"
 	@echo "make docs      write docs/cli.md and docs/rules anew"
+	@echo "make fuzz      feed the grammar with inputs that atheris makes up, for FUZZ_SECONDS"
 	@echo "make clean     remove the virtual environment and caches"
 
 $(VENV)/.installed: pyproject.toml
@@ -49,6 +51,10 @@ format: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python -m tests.test_docs
 	$(BIN)/python -m tests.test_rules
+
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.texts -max_total_time=$(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

@@ -12,7 +12,7 @@ import select as polling
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, assert_never
@@ -36,6 +36,7 @@ from layerstore import DiffId, Store
 from layerstore.entry import Kind
 
 if TYPE_CHECKING:
+    from builder.redact import Redactor
     from layerstore import Upper, View
     from runner import AnyMount, Launcher, Process, Spec
     from runner.devices import DeviceGroup
@@ -371,7 +372,7 @@ class RunSteps:
     def _execute(self, vertex: Vertex, op: RunOp, spec: Spec, emit: Callable[[Event], None]) -> None:
         from runner import SetupError  # noqa: PLC0415
 
-        output = StepOutput(vertex, self.logs, self.clock, emit)
+        output = StepOutput(vertex, self.logs, self.clock, emit, secrets=self.secrets.values())
         reads, writes = zip(os.pipe(), os.pipe(), strict=True)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -456,10 +457,16 @@ class RunSteps:
 
 
 class StepOutput:
-    """What a step writes: sent on as it comes, kept whole in a file, the last lines remembered."""
+    """What a step writes: sent on as it comes, kept whole in a file, the last lines remembered; without the secrets."""
 
     def __init__(
-        self, vertex: Vertex, directory: Path, clock: Callable[[], float], emit: Callable[[Event], None]
+        self,
+        vertex: Vertex,
+        directory: Path,
+        clock: Callable[[], float],
+        emit: Callable[[Event], None],
+        *,
+        secrets: Collection[bytes] = (),
     ) -> None:
         self.path: Path | None = None
         self.tail: deque[str] = deque(maxlen=_TAIL)
@@ -469,6 +476,11 @@ class StepOutput:
         self._emit = emit
         self._fd = -1
         self._partial = b""
+        self._redactors: dict[int, Redactor] = {}
+        if secrets:
+            from builder.redact import Redactor  # noqa: PLC0415 - most builds have none
+
+            self._redactors = {1: Redactor(secrets), 2: Redactor(secrets)}
 
     def pump(self, reads: Sequence[int]) -> None:
         """Read both descriptors until they end."""
@@ -479,9 +491,16 @@ class StepOutput:
         while streams:
             for fd, _ in poller.poll():
                 data = os.read(fd, _READ)
-                if data:
-                    self._take(streams[fd], data)
+                redactor = self._redactors.get(streams[fd])
+                if redactor is None:
+                    shown = data
+                elif data:
+                    shown = redactor.feed(data)
                 else:
+                    shown = redactor.end()
+                if shown:
+                    self._take(streams[fd], shown)
+                if not data:
                     poller.unregister(fd)
                     del streams[fd]
 
