@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.elf import Elf
@@ -114,14 +114,6 @@ def put_image(
     }
     config = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     return store.images.put(config, layers=[layer], names=names)
-
-
-def clamped(entries: Iterable[Entry], seconds: int | None) -> Iterator[Entry]:
-    """Yield the entries with no time later than `seconds` (SOURCE_DATE_EPOCH); None leaves them alone."""
-    if seconds is None:
-        return iter(entries)
-    limit = seconds * 1_000_000_000
-    return (entry if entry.mtime_ns <= limit else entry._replace(mtime_ns=limit) for entry in entries)
 
 
 def _skeleton() -> list[Entry]:

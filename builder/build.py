@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 import grammar
 from builder.context import LocalContext
 from builder.dockerignore import IgnoreFile, find_ignore_file
-from builder.errors import LocatedError
+from builder.errors import LocatedError, UsageError
 from builder.events import Completed, Planned, Progress, Started, Transfer, VertexId, Warned
 from builder.execute import Executor
 from builder.graph import Graph, Vertex
@@ -27,7 +27,7 @@ from builder.plan import MAIN_CONTEXT, Plan, PlanOptions, plan
 from builder.solve import Solver
 from builder.sources import ImageSources
 from grammar.record import Record, field
-from layerstore import Image, ImageId, Store
+from layerstore import DiffId, Image, ImageId, Store
 from layerstore.reference import Reference
 
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ class BuildOptions(Record):
 
     `dockerfile` is the text, `name` what messages call it, `path` where it lies, if it is a file: its own ignore file
     lies beside it. `names` are the references that the image gets. `state` is a directory for what dies with the
-    machine (the bridge's addresses). `epoch` is SOURCE_DATE_EPOCH in nanoseconds, None to use the times of the layers.
-    `keep` puts the image into the store under its names; without it, only the steps stay. `secrets` and `ssh` map ids
-    to values and sockets. `proxies` maps `http`, `https` and `all` to the proxies of downloads, `no` to hosts without.
+    machine (the bridge's addresses). `epoch` is SOURCE_DATE_EPOCH in nanoseconds, None to use the times of the layers;
+    with `rewrite_timestamps` no file of a new layer is later. `keep` puts the image into the store under its names;
+    without it, only the steps stay. `secrets` and `ssh` map ids to values and sockets. `proxies` maps `http`, `https`
+    and `all` to the proxies of downloads, `no` to hosts without.
     """
 
     plan: PlanOptions
@@ -58,6 +59,7 @@ class BuildOptions(Record):
     names: tuple[Reference, ...] = ()
     state: Path
     epoch: int | None = None
+    rewrite_timestamps: bool = False
     pull: bool = False
     network: str = "bridge"
     keep: bool = True
@@ -112,13 +114,14 @@ def build(
             result = solver.solve(planned.graph, planned.target)
         finally:
             executor.close()
-        config = planned.config.document_for(result.layers, result.created, epoch=options.epoch)
+        layers = _rewritten(store, options, planned, result.layers)
+        config = planned.config.document_for(layers, result.created, epoch=options.epoch)
         if options.keep:
             names = [reference.canonical for reference in options.names]
             export.begin(ImageId.of(config), names)
-            image = store.images.put(config, layers=result.layers, names=names)
+            image = store.images.put(config, layers=layers, names=names)
         else:
-            image = Image(ImageId.of(config), (), config, result.layers, None, int(clock() * 1e9))
+            image = Image(ImageId.of(config), (), config, layers, None, int(clock() * 1e9))
     return Built(image=image, plan=planned)
 
 
@@ -139,6 +142,20 @@ def _refuse_violations(store: Store, options: BuildOptions, dockerfile: grammar.
         for violation in report.violations:
             progress.emit(Warned(vertex=None, diagnostic=violation.diagnostic))
         raise violation_error(report)
+
+
+def _rewritten(store: Store, options: BuildOptions, planned: Plan, layers: tuple[DiffId, ...]) -> tuple[DiffId, ...]:
+    """The layers of the image: with `rewrite_timestamps`, those above the base image with their times clamped."""
+    if not options.rewrite_timestamps:
+        return layers
+    if options.epoch is None:
+        raise UsageError(
+            "rewrite-timestamp=true has no time to bring files to", hint="set SOURCE_DATE_EPOCH, in seconds since 1970"
+        )
+    from builder.reproducible import rewrite  # noqa: PLC0415 - few builds ask for it
+
+    base = len(planned.config.base_layers)
+    return (*layers[:base], *rewrite(store, layers[base:], options.epoch))
 
 
 class Export:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from builder.errors import ExportError
+from builder.reproducible import dated
 from layerstore import View
 from layerstore.entry import Entry, Kind
 from layerstore.join import TarSink, join
@@ -37,16 +38,16 @@ def flatten(view: View) -> Iterator[Entry]:
             yield entry
 
 
-def write_tar(view: View, out: BinaryIO) -> None:
-    """Write the image's root as one tar, owners kept."""
+def write_tar(view: View, out: BinaryIO, *, mtime_ns: int | None = None) -> None:
+    """Write the image's root as one tar, owners kept; every file gets the time `mtime_ns`, unless it is None."""
     sink = TarSink(lambda data: _write(out, data))
-    join(flatten(view), sink, None)
+    join(dated(flatten(view), mtime_ns), sink, None)
     sink.finish()
 
 
-def write_directory(view: View, dest: Path, *, uid: int, gid: int) -> None:
+def write_directory(view: View, dest: Path, *, uid: int, gid: int, mtime_ns: int | None = None) -> None:
     """Write the image's root below the directory `dest`, which is made if missing; everything belongs to `uid` and
-    `gid`.
+    `gid`, and has the time `mtime_ns`, unless it is None.
 
     What is there already stays, unless the image has the same path. Devices are left out: a directory that a user
     copies around is no place for them.
@@ -59,7 +60,7 @@ def write_directory(view: View, dest: Path, *, uid: int, gid: int) -> None:
         owned = (
             entry._replace(uid=uid, gid=gid) for entry in flatten(view) if entry.kind not in (Kind.CHAR, Kind.BLOCK)
         )
-        join(owned, None, tree)
+        join(dated(owned, mtime_ns), None, tree)
         tree.finish()
 
 

@@ -12,11 +12,12 @@ from builder.errors import UsageError
 ARCHIVES = ("oci", "docker")
 TYPES = ("image", "registry", "oci", "docker", "tar", "local", "cacheonly")
 COMPRESSIONS = ("uncompressed", "gzip", "zstd")
+_LAYERS = ("compression", "compression-level", "rewrite-timestamp")
 _KEYS = {
-    "image": frozenset({"name", "push", "compression", "compression-level"}),
-    "registry": frozenset({"name", "push", "compression", "compression-level"}),
-    "oci": frozenset({"dest", "name", "tar", "compression", "compression-level"}),
-    "docker": frozenset({"dest", "name", "tar", "compression", "compression-level"}),
+    "image": frozenset({"name", "push", *_LAYERS}),
+    "registry": frozenset({"name", "push", *_LAYERS}),
+    "oci": frozenset({"dest", "name", "tar", *_LAYERS}),
+    "docker": frozenset({"dest", "name", "tar", *_LAYERS}),
     "tar": frozenset({"dest"}),
     "local": frozenset({"dest"}),
     "cacheonly": frozenset(),
@@ -25,7 +26,10 @@ _KEYS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One output. `dest` is None for standard output; `names` are references besides those of `--tag`."""
+    """One output. `dest` is None for standard output; `names` are references besides those of `--tag`.
+
+    `rewrite_timestamp` clamps the times of files in new layers to SOURCE_DATE_EPOCH.
+    """
 
     type: str
     dest: Path | None = None
@@ -34,6 +38,7 @@ class Output:
     tar: bool = True
     compression: str | None = None
     level: int | None = None
+    rewrite_timestamp: bool = False
 
 
 def parse_output(text: str, *, cwd: Path) -> Output:
@@ -61,6 +66,7 @@ def parse_output(text: str, *, cwd: Path) -> Output:
         tar=_flag(fields, "tar", default=True),
         compression=_compression(fields),
         level=_level(fields),
+        rewrite_timestamp=_flag(fields, "rewrite-timestamp", default=False),
     )
 
 

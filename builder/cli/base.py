@@ -137,11 +137,12 @@ def _made_before(store: Store, description: str) -> Image | None:
 
 def _keep(settings: Settings, entries: list[Entry], seconds: int, *, names: Sequence[str], created_by: str) -> None:
     """Make a layer of `entries` and an image of the layer."""
-    from builder.base import clamped, put_image  # noqa: PLC0415
+    from builder.base import put_image  # noqa: PLC0415
+    from builder.reproducible import clamped  # noqa: PLC0415
 
     epoch = settings.source_date_epoch
     with settings.open_store() as store, store.lease():
-        layer = store.layers.write(clamped(entries, epoch))
+        layer = store.layers.write(clamped(entries, None if epoch is None else epoch * 1_000_000_000))
         image = put_image(
             store,
             layer.diff_id,

@@ -166,6 +166,7 @@ def _options(
         state=state_directory(settings),
         keep=given["load"] or not outputs or any(output.type != "cacheonly" for output in outputs),
         epoch=epoch,
+        rewrite_timestamps=_rewrites(outputs),
         pull=given["pull"],
         jobs=given["jobs"] or len(os.sched_getaffinity(0)) + 2,
         secrets=parse_secrets(given["secrets"], settings),
@@ -184,6 +185,14 @@ def _epoch(settings: Settings, build_args: dict[str, str]) -> int | None:
     if not (text.isascii() and text.isdigit()):
         raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a whole number of seconds", hint="give seconds since 1970")
     return int(text) * 1_000_000_000
+
+
+def _rewrites(outputs: list[Output]) -> bool:
+    """Whether times are clamped: the layers of one build are the same in all its outputs."""
+    asked = {output.rewrite_timestamp for output in outputs if output.type in ("image", "registry", "oci", "docker")}
+    if len(asked) == 2:
+        raise UsageError("rewrite-timestamp=true counts for all outputs of a build", hint="give it to each --output")
+    return True in asked
 
 
 def _tag(text: str) -> Reference:
@@ -260,12 +269,13 @@ def _write(settings: Settings, store: Store, built: Built, output: Output, optio
             from builder.export import write_tar  # noqa: PLC0415
 
             with _archive_file(output.dest) as out:
-                write_tar(store.layers.view(built.image.layers), out)
+                write_tar(store.layers.view(built.image.layers), out, mtime_ns=options.epoch)
         case "local":
             from builder.export import write_directory  # noqa: PLC0415
 
             assert output.dest is not None
-            write_directory(store.layers.view(built.image.layers), output.dest, uid=os.getuid(), gid=os.getgid())
+            view = store.layers.view(built.image.layers)
+            write_directory(view, output.dest, uid=os.getuid(), gid=os.getgid(), mtime_ns=options.epoch)
     return {}
 
 

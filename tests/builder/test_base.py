@@ -66,14 +66,6 @@ def test_busybox_has_one_time() -> None:
     assert entries == base.busybox()[0]
 
 
-def test_clamped() -> None:
-    """SOURCE_DATE_EPOCH is an upper bound, not a time for everything."""
-    entries = [Entry(b"old", Kind.FILE, mtime_ns=5_000_000_000), Entry(b"new", Kind.FILE, mtime_ns=20_000_000_000)]
-
-    assert [5_000_000_000, 10_000_000_000] == [entry.mtime_ns for entry in base.clamped(entries, 10)]
-    assert entries == list(base.clamped(entries, None))
-
-
 def test_merged() -> None:
     """Of two entries with one path the first list's stays; directories come before what is in them."""
     first = [Entry(b"a-b", Kind.DIR), Entry(b"a", Kind.DIR, 0o700)]

@@ -358,7 +358,7 @@ def test_platform(project: Project) -> None:
 
 
 def test_source_date_epoch(project: Project) -> None:
-    """All times of the image are the given one, from the environment or an argument; times of files are clamped."""
+    """All times of the image are the given one, from the environment or an argument."""
     project.write("a", "1")
     project.dockerfile("FROM scratch", "COPY a /", "LABEL a=b")
     project.build("-t", "dated", ".", env={"SOURCE_DATE_EPOCH": "1000000000"})
@@ -369,6 +369,61 @@ def test_source_date_epoch(project: Project) -> None:
     project.build("-t", "dated2", "--build-arg", "SOURCE_DATE_EPOCH=1000000000", ".")
     assert config == project.config("dated2:latest")
     assert "SOURCE_DATE_EPOCH=soon" in project.fails("--build-arg", "SOURCE_DATE_EPOCH=soon", ".", status=2)[0]
+
+
+def test_times_of_exported_files(project: Project) -> None:
+    """Files that are exported all have the given time; without one they keep their own."""
+    project.write("d/a", "1")
+    os.utime(project.cwd / "d/a", ns=(0, 7_000_000_000))
+    project.dockerfile("FROM scratch", "COPY d /d")
+    env = {"SOURCE_DATE_EPOCH": "1000000000"}
+
+    project.build("--output", "type=tar,dest=own.tar", ".")
+    project.build("--output", "type=tar,dest=dated.tar", "--output", "type=local,dest=out", ".", env=env)
+
+    with tarfile.open(project.cwd / "own.tar") as own, tarfile.open(project.cwd / "dated.tar") as dated:
+        assert 7 == own.getmember("d/a").mtime
+        assert {"d": 1_000_000_000, "d/a": 1_000_000_000} == {member.name: member.mtime for member in dated}
+    found = [os.lstat(project.cwd / path).st_mtime_ns for path in ("out/d", "out/d/a")]
+    assert [1_000_000_000_000_000_000] * 2 == found
+
+
+def test_rewrite_timestamp(project: Project) -> None:
+    """Later times in new layers are clamped, so that a build makes the same image again; the base is left alone."""
+    project.write("old", "1")
+    os.utime(project.cwd / "old", ns=(0, 7_000_000_000))
+    project.dockerfile(
+        "FROM busybox", "COPY old /d/", "RUN echo x >/d/new && ln /d/new /d/link && rm /bin/yes", "WORKDIR /made"
+    )
+    env = {"SOURCE_DATE_EPOCH": "1000000000"}
+    words = ("-t", "app:1", "--output", "type=image,rewrite-timestamp=true")
+
+    first = project.id(*words, ".", env=env)
+    assert first == project.id("--no-cache", *words, ".", env=env)
+    assert first == project.id(*words, "--output", "type=oci,dest=a.tar,rewrite-timestamp=true", ".", env=env)
+    plain = project.id("--no-cache", "-t", "plain:1", ".", env=env)
+    assert first != plain
+
+    project.build("-t", "again:1", "--output", "type=tar,dest=all.tar", "--no-cache", ".")
+    base = project.config("busybox:latest")["rootfs"]["diff_ids"]
+    layers = project.config("app:1")["rootfs"]["diff_ids"]
+    assert base == layers[: len(base)]
+    project.write(
+        "check/Dockerfile", "FROM app:1\nRUN stat -c '%n %Y %h' /d/old /d/new /d/link /made; ls /bin/yes || true\n"
+    )
+    assert [
+        "/d/old 7 1", "/d/new 1000000000 2", "/d/link 1000000000 2", "/made 1000000000 2",
+        "ls: /bin/yes: No such file or directory",
+    ] == said(project, "check")  # fmt: skip
+
+
+def test_rewrite_timestamp_needs_a_time(project: Project) -> None:
+    """Without SOURCE_DATE_EPOCH there is nothing to clamp to; two outputs cannot disagree."""
+    project.dockerfile("FROM scratch", "LABEL a=b")
+    rewrite = ("--output", "type=image,rewrite-timestamp=true")
+
+    assert "SOURCE_DATE_EPOCH" in project.fails(*rewrite, ".", status=2)[-1]
+    project.fails(*rewrite, "--output", "type=oci,dest=a.tar", ".", status=2, env={"SOURCE_DATE_EPOCH": "1"})
 
 
 # -- registries -----------------------------------------------------------------------------------------------------
