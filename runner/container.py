@@ -477,7 +477,7 @@ def release_resources(config: Config) -> None:
     group.kill()
     group.remove()
     if config.network == "bridge":
-        from runner.network import Bridge  # noqa: PLC0415 - pyroute2 is slow to import
+        from runner.network import Bridge  # noqa: PLC0415 - not needed by those that only look
 
         Bridge(Path(config.bridge_state)).release(config.id)
 

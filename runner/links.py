@@ -1,8 +1,4 @@
-"""Bridges, veth pairs, addresses and routes, made through pyroute2.
-
-pyroute2 takes 0.1 s to import, more than everything done with it here together, so it is imported by the first call
-that talks to the kernel. Everything happens in the network namespace of the calling thread.
-"""
+"""Bridges, veth pairs, addresses and routes. Everything happens in the network namespace of the calling thread."""
 
 from __future__ import annotations
 
@@ -11,12 +7,12 @@ import ipaddress
 import socket
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from errno import EAFNOSUPPORT, EBUSY, EEXIST, ENODEV, EOPNOTSUPP, EPERM
 from typing import Any
 
+from runner import rtnetlink
 from runner.errors import RunnerError, UnsupportedError
+from runner.rtnetlink import request
 
 _SIOCGIFMTU = 0x8921
 
@@ -39,50 +35,46 @@ def mtu(name: str) -> int:
 
 def create_bridge(name: str, address: str, prefix: int, mac: str) -> None:
     """A bridge that is up and has this address; RunnerError where the kernel refuses, and nothing is left then."""
-    with _routes(f"bridge {name}") as kernel:
-        kernel.link("add", ifname=name, kind="bridge", address=mac, mtu=_mtu(kernel), group=group(name))
-        try:
-            number = _index(name)
-            kernel.addr("add", index=number, address=address, prefixlen=prefix)
-            kernel.link("set", index=number, state="up")
-        except BaseException:
-            delete(name)
-            raise
+    what = f"bridge {name}"
+    _ask(what, request("bridge", name=name, mac=_mac(mac), mtu=_default_mtu(), group=group(name)))
+    try:
+        _ask(what, request("address", index=_index(name), address=socket.inet_aton(address), prefix=prefix))
+    except BaseException:
+        delete(name)
+        raise
 
 
 def create_veth(name: str, bridge: str, *, namespace: int, peer: str, mac: str) -> None:
     """A veth pair: `name` is a port of `bridge` and up, `peer` is inside the network namespace of the descriptor."""
-    with _routes(f"veth pair {name}") as kernel:
-        kernel.link(
-            "add",
-            ifname=name,
-            kind="veth",
-            master=_index(bridge),
-            state="up",
-            mtu=mtu(bridge),
-            group=group(bridge),
-            peer={"ifname": peer, "net_ns_fd": namespace, "address": mac, "mtu": mtu(bridge)},
-        )
-        # Lets a container reach its own published port: with br_netfilter that packet goes back to where it came from.
-        kernel.brport("set", index=_index(name), mode=1)
+    pair = request(
+        "veth",
+        name=name,
+        master=_index(bridge),
+        mtu=mtu(bridge),
+        group=group(bridge),
+        peer=peer,
+        namespace=namespace,
+        mac=_mac(mac),
+    )
+    _ask(f"veth pair {name}", pair)
+    # Lets a container reach its own published port: with br_netfilter that packet goes back to where it came from.
+    _ask(f"veth pair {name}", request("hairpin", name=name))
 
 
 def configure(name: str, address: str, prefix: int, gateway: str) -> None:
     """Give an interface its address, switch it on and send everything else to the gateway."""
-    with _routes(f"interface {name}") as kernel:
-        number = _index(name)
-        kernel.addr("add", index=number, address=address, prefixlen=prefix)
-        kernel.link("set", index=number, state="up")
-        kernel.route("add", dst="0.0.0.0/0", gateway=gateway, oif=number)
+    number = _index(name)
+    _ask(
+        f"interface {name}",
+        request("address", index=number, address=socket.inet_aton(address), prefix=prefix),
+        request("up", index=number),
+        request("default_route", index=number, address=socket.inet_aton(gateway)),
+    )
 
 
 def delete(name: str) -> None:
     """Take an interface away; its peer goes with it. Gone already is no error."""
-    number = index(name)
-    if number is None:
-        return
-    with _routes(f"interface {name}", ignore=ENODEV) as kernel:
-        kernel.link("del", index=number)
+    _ask(f"interface {name}", request("delete", name=name), ignore=ENODEV)
 
 
 def group(bridge: str) -> int:
@@ -92,15 +84,21 @@ def group(bridge: str) -> int:
 
 def delete_group(bridge: str) -> None:
     """Take a bridge and all its ports away at once: the kernel waits 20 ms for each call, not for each interface."""
-    with _routes(f"bridge {bridge}", ignore=ENODEV) as kernel:
-        kernel.link("del", group=group(bridge))
+    _ask(f"bridge {bridge}", request("delete_group", group=group(bridge)), ignore=ENODEV)
 
 
 def is_idle_bridge(name: str) -> bool:
-    """Whether `name` is a bridge without ports."""
-    with _routes(f"bridge {name}") as kernel:
-        number = _index(name)
-        links = list(kernel.get_links())
+    """Whether `name` is a bridge without ports. Rare, and the one question whose answer takes pyroute2 to read."""
+    try:
+        from pyroute2 import IPRoute, NetlinkError  # noqa: PLC0415 - 0.1 s, for hosts with a bridge of our name only
+    except ImportError as error:
+        raise UnsupportedError(f"bridge networks need pyroute2: {error}", hint="pip install pyroute2") from error
+    number = _index(name)
+    try:
+        with IPRoute() as kernel:
+            links = list(kernel.get_links())
+    except NetlinkError as error:
+        raise _refused(f"bridge {name}", OSError(error.code, str(error))) from error
     itself = [link for link in links if link["index"] == number]
     is_bridge = any(_kind(link) == "bridge" for link in itself)
     return is_bridge and not any(link.get("master") == number for link in links)
@@ -108,19 +106,24 @@ def is_idle_bridge(name: str) -> bool:
 
 def networks_in_use() -> tuple[ipaddress.IPv4Network, ...]:
     """The IPv4 networks that the host has addresses in or routes to, without the default route."""
-    with _routes("routes") as kernel:
-        routes = kernel.get_routes(family=socket.AF_INET)
-        found = [(route.get("dst"), route["dst_len"]) for route in routes if route["dst_len"]]
-        found += [(a.get("address"), a["prefixlen"]) for a in kernel.get_addr(family=socket.AF_INET)]
+    try:
+        found = [(destination, prefix) for destination, prefix, _ in rtnetlink.routes() if prefix]
+        found += rtnetlink.addresses()
+    except OSError as error:
+        raise _refused("routes", error) from error
     return tuple(ipaddress.IPv4Network(network, strict=False) for network in found)
 
 
-def _mtu(kernel: Any) -> int:
+def _default_mtu() -> int:
     """That of the interface towards the default gateway, so that no packet is too large on the way out; else 1500."""
-    for route in kernel.get_routes(family=socket.AF_INET):
-        if not route["dst_len"] and route.get("oif"):
-            return mtu(socket.if_indextoname(route.get("oif")))
+    for _, prefix, interface in rtnetlink.routes():
+        if not prefix and interface is not None:
+            return mtu(socket.if_indextoname(interface))
     return 1500
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
 
 
 def _kind(link: Any) -> str | None:
@@ -135,29 +138,23 @@ def _index(name: str) -> int:
     return number
 
 
-@contextmanager
-def _routes(what: str, *, ignore: int = 0) -> Iterator[Any]:
-    """A pyroute2 socket of this thread's namespace; its errors, and a missing library, become ours."""
+def _ask(what: str, *requests: bytes, ignore: int = 0) -> None:
+    """Have requests about `what` carried out; a refusal becomes ours, unless it is `ignore`."""
     try:
-        from pyroute2 import IPRoute, NetlinkError  # noqa: PLC0415 - 0.1 s that only bridges pay for
-    except ImportError as error:
-        raise UnsupportedError(f"bridge networks need pyroute2: {error}", hint="pip install pyroute2") from error
-    try:
-        with IPRoute() as kernel:
-            yield kernel
-    except NetlinkError as error:
-        if error.code != ignore:
-            raise _refused(what, error.code, str(error)) from error
+        rtnetlink.ask(*requests)
+    except OSError as error:
+        if error.errno != ignore:
+            raise _refused(what, error) from error
 
 
-def _refused(what: str, number: int, text: str) -> RunnerError:
-    match number:
-        case _ if number == EPERM:
+def _refused(what: str, error: OSError) -> RunnerError:
+    match error.errno:
+        case number if number == EPERM:
             hint = "bridge networks need CAP_NET_ADMIN; or use --network host or none"
-        case _ if number in {EOPNOTSUPP, EAFNOSUPPORT}:
+        case number if number in {EOPNOTSUPP, EAFNOSUPPORT}:
             hint = "the kernel needs CONFIG_BRIDGE and CONFIG_VETH; or use --network host"
-        case _ if number in {EEXIST, EBUSY}:
+        case number if number in {EEXIST, EBUSY}:
             hint = "an interface or address of that name is there already"
         case _:
             hint = "`pybuild doctor` shows what this host allows"
-    return RunnerError(f"{what}: {text}", hint=hint)
+    return RunnerError(f"{what}: {error.strerror}", hint=hint)

@@ -1,7 +1,7 @@
 """Networks of containers: namespaces, and bridges with addresses, NAT and published ports.
 
 Knows nothing of containers but the network namespace they live in and a process whose end means that the namespace is
-done with. The pieces: `runner.links` (interfaces, by pyroute2), `runner.firewall` (rules), `runner.ipam` (who has
+done with. The pieces: `runner.links` (interfaces), `runner.firewall` (rules), `runner.ipam` (who has
 which address), `runner.ports` (what `-p` means). Networks none and host need none of them: see `runner.spec.NoNetwork`
 and `HostNetwork`.
 
@@ -33,7 +33,7 @@ from runner.ipam import Ledger, Member, Owner, locked
 from runner.ports import ANY_ADDRESS, Port, parse_ports
 from runner.syscalls import setns, unshare
 
-__all__ = ["Bridge", "Endpoint", "Mode", "NetworkNamespace", "Port", "parse_ports", "preload"]
+__all__ = ["Bridge", "Endpoint", "Mode", "NetworkNamespace", "Port", "parse_ports"]
 
 T = TypeVar("T")
 
@@ -306,11 +306,6 @@ class Bridge:
             finally:
                 rules()
         ledger.forget()
-
-
-def preload() -> None:
-    """Import pyroute2 (0.1 s) in the background; for callers that know early that they will need a bridge."""
-    threading.Thread(target=__import__, args=("pyroute2",), daemon=True).start()
 
 
 def _namespace_of(pid: int) -> NetworkNamespace:

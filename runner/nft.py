@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from runner import netlink
 from runner.errors import RunnerError, UnsupportedError
+from runner.netlink import attribute, attributes, nested
 
 INET, IPV4 = 1, 2  # NFPROTO_*
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)  # NF_INET_*
@@ -23,23 +25,18 @@ _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEW_TABLE, _GET_TABLE, _DEL_TABLE, _NEW_CHAIN, _GET_CHAIN = 0, 1, 2, 3, 4
 _NEW_RULE, _GET_RULE, _DEL_RULE = 6, 7, 8
-_REQUEST, _ACK, _DUMP, _CREATE, _APPEND = 0x1, 0x4, 0x300, 0x400, 0x800  # NLM_F_*
-_ERROR, _DONE = 2, 3  # NLMSG_*
-_NESTED = 0x8000
-_HEADER = struct.Struct("=IHHII")
+_CREATE, _APPEND = 0x400, 0x800  # NLM_F_*
 _U32 = struct.Struct(">I")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One rule to be made: `expressions` in order, and a comment by which its maker knows it again."""
 
     expressions: bytes
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """One base chain to be made in a table; `kind` is filter or nat."""
 
     name: str
@@ -49,8 +46,7 @@ class Chain:
     rules: tuple[Rule, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignChain:
+class ForeignChain(NamedTuple):
     """A chain that exists; `hook` is None for one that only others jump to, `policy` is DROP, ACCEPT or None."""
 
     family: int
@@ -60,8 +56,7 @@ class ForeignChain:
     policy: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignRule:
+class ForeignRule(NamedTuple):
     """A rule that exists."""
 
     family: int
@@ -106,7 +101,7 @@ def destination_port(port: int) -> bytes:
 
 def to_this_host() -> bytes:
     """The destination is an address of this host (fib daddr type local)."""
-    data = _attribute(1, _U32.pack(1)) + _attribute(2, _U32.pack(3)) + _attribute(3, _U32.pack(2))
+    data = attribute(1, _U32.pack(1)) + attribute(2, _U32.pack(3)) + attribute(3, _U32.pack(2))
     return _expression("fib", data) + _compare(struct.pack("=I", 2))
 
 
@@ -123,20 +118,20 @@ def redirected() -> bytes:
 def counter() -> bytes:
     """Count what comes here."""
     zero = bytes(8)
-    return _expression("counter", _attribute(1, zero) + _attribute(2, zero))
+    return _expression("counter", attribute(1, zero) + attribute(2, zero))
 
 
 def verdict(code: int) -> bytes:
     """End the chain with DROP or ACCEPT."""
-    data = _nested(2, _nested(2, _attribute(1, _U32.pack(code))))
-    return _expression("immediate", _attribute(1, _U32.pack(0)) + data)
+    data = nested(2, nested(2, attribute(1, _U32.pack(code))))
+    return _expression("immediate", attribute(1, _U32.pack(0)) + data)
 
 
 def redirect(address: str, port: int) -> bytes:
     """Rewrite the destination (dnat) to this IPv4 address and port."""
     data = _load(1, socket.inet_aton(address)) + _load(2, port.to_bytes(2, "big"))
     nat = ((1, 1), (2, IPV4), (3, 1), (5, 2))  # type dnat, family, registers of address and port
-    return data + _expression("nat", b"".join(_attribute(kind, _U32.pack(value)) for kind, value in nat))
+    return data + _expression("nat", b"".join(attribute(kind, _U32.pack(value)) for kind, value in nat))
 
 
 def masquerade() -> bytes:
@@ -153,24 +148,24 @@ class Batch:
     def replace_table(self, name: str, chains: Sequence[Chain]) -> None:
         """The IPv4 table `name` holds exactly these chains afterwards, whatever it held before."""
         self.delete_table(name)
-        table = _attribute(1, _string(name))
+        table = attribute(1, _string(name))
         self._add(_NEW_TABLE, _CREATE, IPV4, table)
         for chain in chains:
-            hook = _nested(4, _attribute(1, _U32.pack(chain.hook)) + _attribute(2, struct.pack(">i", chain.priority)))
-            head = table + _attribute(3, _string(chain.name)) + hook
-            self._add(_NEW_CHAIN, _CREATE, IPV4, head + _attribute(7, _string(chain.kind)))
+            hook = nested(4, attribute(1, _U32.pack(chain.hook)) + attribute(2, struct.pack(">i", chain.priority)))
+            head = table + attribute(3, _string(chain.name)) + hook
+            self._add(_NEW_CHAIN, _CREATE, IPV4, head + attribute(7, _string(chain.kind)))
             for rule in chain.rules:
                 self._rule(IPV4, name, chain.name, rule, flags=_CREATE | _APPEND)
 
     def replace_rules(self, table: str, chain: str, rules: Sequence[Rule]) -> None:
         """A chain of the IPv4 table holds exactly these rules afterwards."""
-        self._add(_DEL_RULE, 0, IPV4, _attribute(1, _string(table)) + _attribute(2, _string(chain)))
+        self._add(_DEL_RULE, 0, IPV4, attribute(1, _string(table)) + attribute(2, _string(chain)))
         for rule in rules:
             self._rule(IPV4, table, chain, rule, flags=_CREATE | _APPEND)
 
     def delete_table(self, name: str) -> None:
         """Take the IPv4 table `name` away if it is there."""
-        table = _attribute(1, _string(name))
+        table = attribute(1, _string(name))
         self._add(_NEW_TABLE, _CREATE, IPV4, table)  # so that deleting it cannot fail
         self._add(_DEL_TABLE, 0, IPV4, table)
 
@@ -180,28 +175,34 @@ class Batch:
 
     def delete(self, rule: ForeignRule) -> None:
         """Take one rule away."""
-        data = _attribute(1, _string(rule.table)) + _attribute(2, _string(rule.chain))
-        self._add(_DEL_RULE, 0, rule.family, data + _attribute(3, struct.pack(">Q", rule.handle)))
+        data = attribute(1, _string(rule.table)) + attribute(2, _string(rule.chain))
+        self._add(_DEL_RULE, 0, rule.family, data + attribute(3, struct.pack(">Q", rule.handle)))
 
     def commit(self) -> None:
         """Apply; OSError with the kernel's answer if it refuses, UnsupportedError without nf_tables."""
         if not self._messages:
             return
-        begin = _message(_BATCH_BEGIN, _REQUEST, 0, b"", resource=10)
+        begin = _message(_BATCH_BEGIN, netlink.REQUEST, 0, b"", resource=10)
         last = len(self._messages) - 1
         body = [
-            _message(_SUBSYSTEM | kind, _REQUEST | flags | (_ACK if n == last else 0), family, data, sequence=n + 1)
+            _message(
+                _SUBSYSTEM | kind,
+                netlink.REQUEST | flags | (netlink.ACK if n == last else 0),
+                family,
+                data,
+                sequence=n + 1,
+            )
             for n, (kind, flags, family, data) in enumerate(self._messages)
         ]
-        end = _message(_BATCH_END, _REQUEST, 0, b"", sequence=last + 2, resource=10)
+        end = _message(_BATCH_END, netlink.REQUEST, 0, b"", sequence=last + 2, resource=10)
         with _connect() as channel:
             _send(channel, begin + b"".join(body) + end)
             _expect_ack(channel)
 
     def _rule(self, family: int, table: str, chain: str, rule: Rule, *, flags: int) -> None:
-        data = _attribute(1, _string(table)) + _attribute(2, _string(chain)) + _nested(4, rule.expressions)
+        data = attribute(1, _string(table)) + attribute(2, _string(chain)) + nested(4, rule.expressions)
         if rule.comment:
-            data += _attribute(7, _comment(rule.comment))
+            data += attribute(7, _comment(rule.comment))
         self._add(_NEW_RULE, flags, family, data)
 
     def _add(self, kind: int, flags: int, family: int, data: bytes) -> None:
@@ -210,20 +211,20 @@ class Batch:
 
 def tables() -> list[tuple[int, str]]:
     """(family, name) of every table; UnsupportedError without nf_tables."""
-    return [(family, _text(attributes[1])) for family, attributes in _dump(_GET_TABLE)]
+    return [(family, _text(given[1])) for family, given in _dump(_GET_TABLE)]
 
 
 def chains() -> list[ForeignChain]:
     """Every chain of every table."""
     found = []
-    for family, attributes in _dump(_GET_CHAIN):
-        hook = dict(_attributes(attributes[4])).get(1) if 4 in attributes else None
-        policy = attributes.get(5)
+    for family, given in _dump(_GET_CHAIN):
+        hook = dict(attributes(given[4])).get(1) if 4 in given else None
+        policy = given.get(5)
         found.append(
             ForeignChain(
                 family=family,
-                table=_text(attributes[1]),
-                name=_text(attributes[3]),
+                table=_text(given[1]),
+                name=_text(given[3]),
                 hook=_U32.unpack(hook)[0] if hook else None,
                 policy=_U32.unpack(policy)[0] if policy else None,
             )
@@ -236,24 +237,16 @@ def rules() -> list[ForeignRule]:
     return [
         ForeignRule(
             family=family,
-            table=_text(attributes[1]),
-            chain=_text(attributes[2]),
-            handle=struct.unpack(">Q", attributes[3])[0],
-            comment=_comment_of(attributes.get(7, b"")),
+            table=_text(given[1]),
+            chain=_text(given[2]),
+            handle=struct.unpack(">Q", given[3])[0],
+            comment=_comment_of(given.get(7, b"")),
         )
-        for family, attributes in _dump(_GET_RULE)
+        for family, given in _dump(_GET_RULE)
     ]
 
 
 # The encoding: netlink attributes, of which expressions are lists.
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
-
-
-def _nested(kind: int, data: bytes) -> bytes:
-    return _attribute(kind | _NESTED, data)
 
 
 def _string(text: str) -> bytes:
@@ -265,11 +258,11 @@ def _text(data: bytes) -> str:
 
 
 def _expression(name: str, data: bytes) -> bytes:
-    return _nested(1, _attribute(1, _string(name)) + _nested(2, data))
+    return nested(1, attribute(1, _string(name)) + nested(2, data))
 
 
 def _meta(key: int) -> bytes:
-    return _expression("meta", _attribute(1, _U32.pack(1)) + _attribute(2, _U32.pack(key)))
+    return _expression("meta", attribute(1, _U32.pack(1)) + attribute(2, _U32.pack(key)))
 
 
 def _name(name: str) -> bytes:
@@ -277,18 +270,18 @@ def _name(name: str) -> bytes:
 
 
 def _compare(value: bytes, *, equal: bool = True) -> bytes:
-    data = _attribute(1, _U32.pack(1)) + _attribute(2, _U32.pack(0 if equal else 1))
-    return _expression("cmp", data + _nested(3, _attribute(1, value)))
+    data = attribute(1, _U32.pack(1)) + attribute(2, _U32.pack(0 if equal else 1))
+    return _expression("cmp", data + nested(3, attribute(1, value)))
 
 
 def _payload(base: int, offset: int, length: int) -> bytes:
     fields = enumerate((1, base, offset, length), start=1)
-    return _expression("payload", b"".join(_attribute(kind, _U32.pack(value)) for kind, value in fields))
+    return _expression("payload", b"".join(attribute(kind, _U32.pack(value)) for kind, value in fields))
 
 
 def _mask(mask: bytes) -> bytes:
-    head = _attribute(1, _U32.pack(1)) + _attribute(2, _U32.pack(1)) + _attribute(3, _U32.pack(len(mask)))
-    return _expression("bitwise", head + _nested(4, _attribute(1, mask)) + _nested(5, _attribute(1, bytes(len(mask)))))
+    head = attribute(1, _U32.pack(1)) + attribute(2, _U32.pack(1)) + attribute(3, _U32.pack(len(mask)))
+    return _expression("bitwise", head + nested(4, attribute(1, mask)) + nested(5, attribute(1, bytes(len(mask)))))
 
 
 def _address(offset: int, network: str, prefix: int, *, equal: bool) -> bytes:
@@ -297,12 +290,12 @@ def _address(offset: int, network: str, prefix: int, *, equal: bool) -> bytes:
 
 
 def _connection(key: int, bits: int) -> bytes:
-    load = _expression("ct", _attribute(1, _U32.pack(1)) + _attribute(2, _U32.pack(key)))
+    load = _expression("ct", attribute(1, _U32.pack(1)) + attribute(2, _U32.pack(key)))
     return load + _mask(struct.pack("=I", bits)) + _compare(bytes(4), equal=False)
 
 
 def _load(register: int, value: bytes) -> bytes:
-    return _expression("immediate", _attribute(1, _U32.pack(register)) + _nested(2, _attribute(1, value)))
+    return _expression("immediate", attribute(1, _U32.pack(register)) + nested(2, attribute(1, value)))
 
 
 def _comment(text: str) -> bytes:
@@ -324,8 +317,7 @@ def _comment_of(data: bytes) -> str:
 
 
 def _message(kind: int, flags: int, family: int, data: bytes, *, sequence: int = 0, resource: int = 0) -> bytes:
-    body = struct.pack(">BBH", family, 0, resource) + data
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
+    return netlink.message(kind, flags, struct.pack(">BBH", family, 0, resource) + data, sequence=sequence)
 
 
 def _connect() -> socket.socket:
@@ -352,9 +344,9 @@ def _expect_ack(channel: socket.socket) -> None:
             data = channel.recv(1 << 16, socket.MSG_DONTWAIT)
         except BlockingIOError:
             break
-        for kind, body in _messages(data):
-            if kind == _ERROR:
-                number = -struct.unpack_from("=i", body)[0]
+        for kind, body in netlink.messages(data):
+            if kind == netlink.ERROR:
+                number = netlink.refusal(body)
                 if number:
                     raise OSError(number, os.strerror(number), "nf_tables")
                 acknowledged = True
@@ -373,32 +365,6 @@ def _dump(kind: int) -> list[tuple[int, dict[int, bytes]]]:
 
 
 def _dump_once(kind: int) -> list[tuple[int, dict[int, bytes]]]:
-    found: list[tuple[int, dict[int, bytes]]] = []
     with _connect() as channel:
-        channel.sendto(_message(_SUBSYSTEM | kind, _REQUEST | _DUMP, 0, b"", sequence=1), (0, 0))
-        while True:
-            for answer, body in _messages(channel.recv(1 << 18)):
-                if answer == _DONE:
-                    return found
-                if answer == _ERROR:
-                    number = -struct.unpack_from("=i", body)[0]
-                    raise OSError(number, os.strerror(number), "nf_tables")
-                found.append((body[0], dict(_attributes(body[4:]))))
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _HEADER.size:
-        length, kind, flags, _, _ = _HEADER.unpack_from(data)
-        if flags & 0x10 and kind != _ERROR:  # NLM_F_DUMP_INTR
-            raise InterruptedError
-        yield kind, data[_HEADER.size : length]
-        data = data[length + -length % 4 :]
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= 4:
-        length, kind = struct.unpack_from("=HH", data)
-        if length < 4:
-            return
-        yield kind & 0x3FFF, data[4:length]
-        data = data[length + -length % 4 :]
+        request = _message(_SUBSYSTEM | kind, netlink.REQUEST | netlink.DUMP, 0, b"", sequence=1)
+        return [(body[0], dict(attributes(body[4:]))) for body in netlink.dump(channel, request, "nf_tables")]

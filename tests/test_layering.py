@@ -23,6 +23,7 @@ CTYPES = {
 }
 PROGRAMS = {
     "grammar/generate.py": "the program that writes grammar/tables.py",
+    "runner/generate.py": "the program that writes runner/requests.py",
     "runner/launcher.py": "the process that containers are born in; its arguments are the caller's last will",
     "runner/lastwill.py": "the program that cleans up after a killed caller; the directories are its arguments",
     "runner/child.py": "the process that becomes the container; its own directory is what it checks",

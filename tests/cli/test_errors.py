@@ -44,7 +44,7 @@ def error_classes() -> list[type[Exception]]:
     """Every error class that the packages define."""
     for package in (builder, grammar, layerstore, runner):
         for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-            if not module.name.endswith(("__main__", "runner.launcher", "grammar.generate")):
+            if not module.name.endswith(("__main__", "runner.launcher", "grammar.generate", "runner.generate")):
                 importlib.import_module(module.name)
     found: list[type[Exception]] = []
     todo: list[type[Exception]] = list(ROOTS)
