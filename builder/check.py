@@ -21,6 +21,7 @@ from builder.stage import StageState
 from builder.storebases import StoreBases
 from grammar import Word
 from grammar.lint.engine import Linter
+from grammar.lint.fix import Fix, Text
 from grammar.lint.options import CheckOptions
 from grammar.lint.rule import Finding, PlanRule, Rule, StageScope, Violation
 from grammar.lint.rules import FILE_RULES, INSTRUCTION_RULES
@@ -30,7 +31,8 @@ from grammar.lint.rules.platforms import (
     InvalidBaseImagePlatform,
     RedundantTargetPlatform,
 )
-from grammar.lint.rules.variables import InvalidDefaultArgInFrom, UndefinedArgInFrom, UndefinedVar
+from grammar.lint.rules.variables import InvalidDefaultArgInFrom, UndefinedArgInFrom, UndefinedVar, declare
+from grammar.lint.selection import REFERENCE, Selection
 from grammar.record import Record
 from grammar.text import nearest
 from layerstore import Store
@@ -59,13 +61,21 @@ def options_text(dockerfile: grammar.Dockerfile, build_args: Mapping[str, str]) 
     return build_args.get(_ARGUMENT, dockerfile.ast.directives.get("check", ""))
 
 
-def check(store: Store, options: BuildOptions, dockerfile: grammar.Dockerfile, *, whole: bool) -> Report:
+def check(
+    store: Store,
+    options: BuildOptions,
+    dockerfile: grammar.Dockerfile,
+    *,
+    whole: bool,
+    selection: Selection = REFERENCE,
+) -> Report:
     """Check a Dockerfile; GrammarError for check options that mean nothing.
 
-    Stages that the target does not need are looked at if `whole` is set and no target is given.
+    Stages that the target does not need are looked at if `whole` is set and no target is given. The rules are those of
+    the reference unless `selection` says otherwise.
     """
     wanted = CheckOptions.parse(options_text(dockerfile, options.plan.build_args))
-    linter = Linter(wanted)
+    linter = Linter(wanted, selection)
     linter.check_file(FILE_RULES, dockerfile)
     error: BuildError | None = None
     try:
@@ -100,6 +110,7 @@ class CheckPlanner(Planner):
 
     def __init__(self, dockerfile: grammar.Dockerfile, options: BuildOptions, store: Store, linter: Linter) -> None:
         self.linter = linter
+        self.text = Text(dockerfile.ast.source)
         self.store_bases = StoreBases(store)
         self.current: _Current | None = None
         self.scopes: dict[int, StageScope] = {}
@@ -107,6 +118,7 @@ class CheckPlanner(Planner):
         self.ignore = _ignore_file(options)
         super().__init__(dockerfile, options.plan.replace(allow=_ENTITLEMENTS), self.store_bases)
         self.instructions = CheckInstructions(self)
+        self.global_names = {self.expand(p.name, self.globals) for arg in dockerfile.global_args for p in arg.pairs}
 
     def check(self, *, whole: bool) -> None:
         """Plan what is to be looked at; the linter gets the findings, LocatedError ends it."""
@@ -118,9 +130,9 @@ class CheckPlanner(Planner):
             self._plan_stage(index)
         self._plan_stage(self.target)
 
-    def tell(self, rule: PlanRule, instruction: grammar.Instruction, *values: str) -> None:
-        """Report that an instruction breaks a rule."""
-        self.linter.report(rule, rule.finding(instruction, *values))
+    def tell(self, rule: PlanRule, instruction: grammar.Instruction, *values: str, fix: Fix | None = None) -> bool:
+        """Report that an instruction breaks a rule; say if anybody wants to hear it."""
+        return self.linter.report(rule, rule.finding(instruction, *values, fix=fix))
 
     # -- FROM -----------------------------------------------------------------------------------------------------
 
@@ -148,7 +160,10 @@ class CheckPlanner(Planner):
         expansion = self._undeclared(from_, from_.platform)
         if expansion.used == {"TARGETPLATFORM"} and not expansion.unset:
             if expansion.text == self.globals["TARGETPLATFORM"]:
-                self.tell(RedundantTargetPlatform(), from_, from_.platform.text)
+                rule = RedundantTargetPlatform()
+                # A stage may be for another platform, and then says nothing redundant to the one based on it.
+                fix = rule.without(from_, self.text) if self._base_stage(stage.index) is None else None
+                self.tell(rule, from_, from_.platform.text, fix=fix)
         elif not expansion.used and not expansion.unset:
             self._constant_platform(stage, expansion.text)
 
@@ -176,7 +191,7 @@ class CheckPlanner(Planner):
         outer, self.current = self.current, None
         stage = super()._start(index, written)
         self.current = outer
-        self.scopes[index] = StageScope(stage.env, escape=self.escape)
+        self.scopes[index] = StageScope(stage.env, text=self.text, escape=self.escape)
         self.scopes[index].shell_is_set = bool(stage.config.config.get("Shell"))
         base = self._base_stage(index)
         if base is not None:
@@ -240,7 +255,11 @@ class CheckPlanner(Planner):
         declared = {name for name, _ in current.stage.args} | NEVER_IN_ENV
         for name in sorted(expansion.unset - declared):
             near = nearest(name, sorted(current.stage.env))
-            self.tell(UndefinedVar(), current.instruction, name, f" (did you mean ${near}?)" if near else "")
+            fix = None
+            if name in self.global_names and not current.stage.trigger:
+                fix = declare(name, current.instruction, self.dockerfile.ast, self.text)
+            hint = f" (did you mean ${near}?)" if near else ""
+            self.tell(UndefinedVar(), current.instruction, name, hint, fix=fix)
 
     def check_sources(self, stage: StageState, instruction: grammar.Instruction) -> None:
         """Tell of sources that the ignore file takes out of the context."""
@@ -272,7 +291,8 @@ class CheckInstructions(Instructions):
         super().apply(stage, instruction)
         checker.undefined_in_heredocs(instruction)
         for rule, finding in findings:
-            checker.linter.report(rule, finding)
+            # What a trigger of the base says is written elsewhere.
+            checker.linter.report(rule, finding._replace(fix=None) if stage.trigger else finding)
         checker.check_sources(stage, instruction)
         checker.current = outer
 

@@ -41,6 +41,7 @@ class Severity(Enum):
 
     ERROR = "error"
     WARNING = "warning"
+    INFO = "info"
 
 
 class Diagnostic(Record):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from grammar.ast import Instruction
 from grammar.lint.options import CheckOptionError, CheckOptions
 from grammar.lint.rule import FileRule, Finding, InstructionRule, Rule, StageScope, Violation
+from grammar.lint.selection import REFERENCE, Selection
 from grammar.resolve import Dockerfile
 
 _EXCUSE = re.compile(r"check\s*=\s*(.+)", re.IGNORECASE)
@@ -16,15 +17,21 @@ _EXCUSE = re.compile(r"check\s*=\s*(.+)", re.IGNORECASE)
 class Linter:
     """Runs rules over one Dockerfile; `violations` holds what they found, in the order in which they were run."""
 
-    def __init__(self, options: CheckOptions) -> None:
+    def __init__(self, options: CheckOptions, selection: Selection = REFERENCE) -> None:
         self.options = options
+        self.selection = selection
         self.violations: list[Violation] = []
+
+    def wants(self, rule: Rule) -> bool:
+        """Say whether anybody wants to hear what `rule` finds."""
+        return self.selection.wants(rule, self.options)
 
     def check_file(self, rules: Iterable[FileRule], dockerfile: Dockerfile) -> None:
         """Run rules about the text."""
         for rule in rules:
-            for finding in rule.check(dockerfile):
-                self.report(rule, finding)
+            if self.wants(rule):
+                for finding in rule.check(dockerfile):
+                    self.report(rule, finding)
 
     def look_at(
         self, rules: Iterable[InstructionRule], instruction: Instruction, scope: StageScope
@@ -32,18 +39,26 @@ class Linter:
         """Return what rules find in one instruction, for `report` once the instruction is known to hold."""
         return [(rule, finding) for rule in rules for finding in rule.check(instruction, scope)]
 
-    def report(self, rule: Rule, finding: Finding) -> None:
-        """Take a finding unless its rule is skipped, in the file or right above the instruction."""
-        if not self.options.wants(rule.name, experimental=rule.experimental):
-            return
-        if rule.name in excused(finding.instruction):
-            return
-        self.violations.append(Violation(rule=rule, message=finding.message, span=finding.span, fix=finding.fix))
+    def report(self, rule: Rule, finding: Finding) -> bool:
+        """Take a finding unless its rule is skipped, in the file or right above the instruction; say if it is taken."""
+        if not self.wants(rule) or rule.name in excused(finding.instruction):
+            return False
+        self.violations.append(
+            Violation(
+                rule=rule,
+                message=finding.message,
+                span=finding.span,
+                fix=finding.fix,
+                file=finding.file,
+                severity=self.selection.severity(rule),
+            )
+        )
+        return True
 
     @property
     def ordered(self) -> tuple[Violation, ...]:
-        """The violations in the order of the file."""
-        return tuple(sorted(self.violations, key=lambda one: one.span.start.line))
+        """The violations in the order of the file; those of other files come last."""
+        return tuple(sorted(self.violations, key=lambda one: (one.file is not None, one.span.start.line)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,10 +66,10 @@ class Linter:
         return tuple(dict.fromkeys(one.rule.name for one in self.violations))
 
 
-def excused(instruction: Instruction) -> frozenset[str]:
+def excused(instruction: Instruction | None) -> frozenset[str]:
     """Return the rules that `# check=skip=…` comments right above an instruction silence for it."""
     names: set[str] = set()
-    for comment in instruction.comments:
+    for comment in () if instruction is None else instruction.comments:
         match = _EXCUSE.fullmatch(comment)
         if match is None:
             continue

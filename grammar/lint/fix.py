@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from grammar.ast import Word
 from grammar.diagnostics import Position, Span
 from grammar.record import Record
 
@@ -32,30 +34,60 @@ def insertion(place: Position, text: str) -> Edit:
     return Edit(Span(place, place), text)
 
 
-def apply_fixes(source: str, fixes: Iterable[Fix]) -> str:
-    """Return `source` with the edits of `fixes`; a fix that touches what an earlier one edits is left out.
+class Text:
+    """A source text by lines and columns, as spans count them: lines end at newlines, and nothing else ends one."""
 
-    Lines end at newlines, as in `Ast.source`; what stands before a newline, a carriage return included, is kept.
-    """
-    starts = _line_starts(source)
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._starts = [0]
+        for line in source.split("\n"):
+            self._starts.append(self._starts[-1] + len(line) + 1)
+
+    @property
+    def last_line(self) -> int:
+        """The number of lines; behind a newline at the end there is an empty one."""
+        return len(self._starts) - 1
+
+    def offset(self, position: Position) -> int:
+        """Return where in the source a place is; one behind its end is its end."""
+        line = min(position.line, len(self._starts))
+        return min(self._starts[line - 1] + position.column - 1, len(self.source))
+
+    def position(self, offset: int) -> Position:
+        """Return the place of an offset: the inverse of `offset`."""
+        line = bisect_right(self._starts, offset, hi=self.last_line)
+        return Position(line, offset - self._starts[line - 1] + 1)
+
+    def at(self, span: Span) -> str:
+        """Return what stands at `span`."""
+        return self.source[self.offset(span.start) : self.offset(span.end)]
+
+    def line(self, number: int) -> str:
+        """Return a line without its newline; a carriage return before it is kept."""
+        return self.source[self._starts[number - 1] : self._starts[number] - 1]
+
+    def whole_line(self, number: int) -> Span:
+        """Return the place of a line with its newline."""
+        return Span(Position(number, 1), Position(number + 1, 1))
+
+
+def rewrite(text: Text, word: Word, wanted: str) -> Fix | None:
+    """Return the fix that writes `wanted` in the place of `word`; None where a continuation runs through the word."""
+    if text.at(word.span) != word.text:
+        return None
+    return Fix(title=f"Write {wanted}", edits=(Edit(word.span, wanted),))
+
+
+def apply_fixes(source: str, fixes: Iterable[Fix]) -> str:
+    """Return `source` with the edits of `fixes`; a fix that touches what an earlier one edits is left out."""
+    text = Text(source)
     taken: list[tuple[int, int, str]] = []
     for fix in fixes:
-        wanted = [(_offset(starts, edit.span.start), _offset(starts, edit.span.end), edit.text) for edit in fix.edits]
+        wanted = [(text.offset(edit.span.start), text.offset(edit.span.end), edit.text) for edit in fix.edits]
         new = [edit for edit in wanted if edit not in taken]
         if not any(_touch(one, other) for one in new for other in taken):
             taken += new
     return "".join(_pieces(source, sorted(taken)))
-
-
-def _line_starts(source: str) -> list[int]:
-    starts = [0]
-    for line in source.split("\n"):
-        starts.append(starts[-1] + len(line) + 1)
-    return starts
-
-
-def _offset(starts: list[int], position: Position) -> int:
-    return starts[position.line - 1] + position.column - 1
 
 
 def _touch(one: tuple[int, int, str], other: tuple[int, int, str]) -> bool:

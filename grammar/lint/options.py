@@ -8,7 +8,7 @@ from grammar.text import quote
 
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
-_ALL = "all"
+ALL = "all"
 _PARTS = 3
 
 
@@ -47,8 +47,8 @@ class CheckOptions(Record):
     def wants(self, name: str, *, experimental: bool) -> bool:
         """Say whether the rule called `name` is looked at; skipping says nothing about an experimental one."""
         if experimental:
-            return bool(self.experimental & {_ALL, name})
-        return not self.skip & {_ALL, name}
+            return bool(self.experimental & {ALL, name})
+        return not self.skip & {ALL, name}
 
 
 def _boolean(part: str, value: str) -> bool:

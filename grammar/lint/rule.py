@@ -1,17 +1,18 @@
-"""What a rule is: a name, a page (its docstring) and, for most rules, a check. Knows three shapes and no rule."""
+"""What a rule is: a name, a page (its docstring) and, for most rules, a check. Knows the shapes and no rule."""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from inspect import cleandoc
 from typing import ClassVar, NamedTuple
 
 from grammar.ast import Instruction, Word
 from grammar.diagnostics import Diagnostic, Position, Severity, Span
 from grammar.errors import ExpandError
 from grammar.expand import expand
-from grammar.lint.fix import Fix
+from grammar.lint.fix import Fix, Text
 from grammar.record import Record
 from grammar.resolve import Dockerfile
 
@@ -19,18 +20,27 @@ _PAGES = "https://docs.docker.com/go/dockerfile/rule/"
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
+BUILDKIT = "buildkit"
+"""The group of the rules that BuildKit has too, under the same names."""
+PYBUILD = "pybuild"
+"""The group of the rules that BuildKit lacks."""
+STYLE = "style"
+"""The group of the rules that are a matter of taste: each has to be asked for."""
+
+
 class Rule:
-    """A rule: the class is its name and the docstring its page; `description` is the reference's one line about it.
+    """A rule: the class is its name and the docstring its page; `description` is one line about it.
 
     An `experimental` rule has to be asked for.
     """
 
     description: ClassVar[str]
+    group: ClassVar[str] = BUILDKIT
     experimental: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
-        """The name as the reference has it, such as `StageNameCasing`."""
+        """The name, for those of BuildKit as it has it, such as `StageNameCasing`."""
         return type(self).__name__
 
     @property
@@ -40,17 +50,38 @@ class Rule:
 
     @property
     def url(self) -> str:
-        """Where the reference documents the rule."""
-        return f"{_PAGES}{self.slug}/"
+        """Where BuildKit documents the rule; "" if it does not have it."""
+        return f"{_PAGES}{self.slug}/" if self.group == BUILDKIT else ""
+
+    @property
+    def reference(self) -> str:
+        """Where people read about the rule: an address or a command."""
+        return self.url or f"pybuild check --explain {self.name}"
+
+    @property
+    def page(self) -> str:
+        """The page as Markdown, without its title."""
+        return cleandoc(type(self).__doc__ or "")
+
+
+class OtherFile(Record):
+    """A text that a Dockerfile brings along, such as its ignore file; `name` is what messages call it."""
+
+    name: str
+    text: str
 
 
 class Finding(NamedTuple):
-    """One place that a rule objects to; `span` is that of the instruction unless the rule knows better."""
+    """One place that a rule objects to; `span` is that of the instruction unless the rule knows better.
 
-    instruction: Instruction
+    A finding in another file belongs to no instruction.
+    """
+
+    instruction: Instruction | None
     message: str
     span: Span
     fix: Fix | None = None
+    file: OtherFile | None = None
 
 
 def found(instruction: Instruction, message: str, fix: Fix | None = None) -> Finding:
@@ -59,12 +90,17 @@ def found(instruction: Instruction, message: str, fix: Fix | None = None) -> Fin
 
 
 class Violation(Record):
-    """A rule that a Dockerfile breaks, and where; `message` is the reference's text, `fix` what would repair it."""
+    """A rule that a Dockerfile breaks, and where; `message` is the reference's text where it has the rule.
+
+    `fix` is what would repair it. `file` is None for the Dockerfile.
+    """
 
     rule: Rule
     message: str
     span: Span
     fix: Fix | None = None
+    file: OtherFile | None = None
+    severity: Severity = Severity.WARNING
 
     @property
     def lines(self) -> tuple[int, int]:
@@ -73,9 +109,9 @@ class Violation(Record):
 
     @property
     def diagnostic(self) -> Diagnostic:
-        """The violation as a warning with a place."""
+        """The violation as something to tell with a place; `file` says in which text."""
         return Diagnostic(
-            severity=Severity.WARNING, code=self.rule.slug, message=self.message, span=self.span, hint=self.rule.url
+            severity=self.severity, code=self.rule.name, message=self.message, span=self.span, hint=self.rule.reference
         )
 
 
@@ -90,12 +126,13 @@ class FileRule(Rule, ABC):
 class StageScope:
     """What is known where an instruction stands; rules keep their own notes about a stage here.
 
-    `env` is what variables are replaced from. `shell_is_set` tells of a SHELL here or in the base. `workdir_is_set`
+    `env` is what variables are replaced from, `text` the file. `shell_is_set` tells of a SHELL here or in the base. `workdir_is_set`
     is handed on to stages based on this one; `last` holds the latest instruction of each keyword that counts once.
     """
 
-    def __init__(self, env: Mapping[str, str], *, escape: str, workdir_is_set: bool = False) -> None:
+    def __init__(self, env: Mapping[str, str], *, text: Text, escape: str, workdir_is_set: bool = False) -> None:
         self.env = env
+        self.text = text
         self.escape = escape
         self.shell_is_set = False
         self.workdir_is_set = workdir_is_set
@@ -122,9 +159,9 @@ class PlanRule(Rule):
 
     message: ClassVar[str]
 
-    def finding(self, instruction: Instruction, *values: str) -> Finding:
+    def finding(self, instruction: Instruction, *values: str, fix: Fix | None = None) -> Finding:
         """Return the finding about `instruction` whose message names `values`."""
-        return found(instruction, self.message.format(*values))
+        return found(instruction, self.message.format(*values), fix)
 
 
 def keyword(instruction: Instruction) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from grammar.ast import Add, Copy, Instruction, Onbuild, Run
+from grammar.diagnostics import Span
+from grammar.lint.fix import Edit, Fix, Text
 from grammar.lint.rule import FileRule, Finding, found, keyword, line_span
 from grammar.resolve import Dockerfile
 
@@ -31,10 +33,21 @@ class ConsistentInstructionCasing(FileRule):
         words = [keyword(one) for one in instructions]
         lower = sum(word == word.lower() for word in words) > sum(word == word.upper() for word in words)
         case = "lowercase" if lower else "uppercase"
+        text = Text(dockerfile.ast.source)
         for instruction, word in zip(instructions, words, strict=True):
-            if word != (word.lower() if lower else word.upper()):
+            wanted = word.lower() if lower else word.upper()
+            if word != wanted:
                 message = f"Command '{word}' should match the case of the command majority ({case})"
-                yield found(instruction, message)
+                yield found(instruction, message, _respelled(instruction, text, word, wanted))
+
+
+def _respelled(instruction: Instruction, text: Text, word: str, wanted: str) -> Fix | None:
+    """Write the keyword as it is wanted, unless a continuation runs through it."""
+    start = instruction.span.start
+    span = Span(start, start._replace(column=start.column + len(word)))
+    if text.at(span) != word:
+        return None
+    return Fix(title=f"Write {wanted}", edits=(Edit(span, wanted),))
 
 
 class NoEmptyContinuation(FileRule):
@@ -57,12 +70,15 @@ class NoEmptyContinuation(FileRule):
 
     def check(self, dockerfile: Dockerfile) -> Iterator[Finding]:
         """Yield the last line of every instruction with a blank line inside; bodies of heredocs are not looked at."""
+        text = Text(dockerfile.ast.source)
         lines = dockerfile.ast.source.split("\n")
         for instruction in dockerfile.ast.instructions:
             first, last = instruction.span.start.line, _last_line(instruction, lines, dockerfile.ast.escape)
-            if any(not line.strip() for line in lines[first - 1 : last]):
-                span = line_span(last, lines[last - 1])
-                yield Finding(instruction, "Empty continuation line", span)
+            blank = [number for number in range(first, last + 1) if not lines[number - 1].strip()]
+            if blank:
+                edits = tuple(Edit(text.whole_line(number), "") for number in blank)
+                fix = Fix(title="Remove the empty lines", edits=edits)
+                yield Finding(instruction, "Empty continuation line", line_span(last, lines[last - 1]), fix)
 
 
 def _last_line(instruction: Instruction, lines: list[str], escape: str) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from grammar.ast import From
+from grammar.diagnostics import Span
+from grammar.lint.fix import Edit, Fix, Text
 from grammar.lint.rule import PlanRule
+from grammar.text import BLANKS
 
 
 class InvalidBaseImagePlatform(PlanRule):
@@ -35,6 +39,13 @@ class RedundantTargetPlatform(PlanRule):
 
     description = "Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the default behavior"
     message = "Setting platform to predefined {0} in FROM is redundant as this is the default behavior"
+
+    def without(self, from_: From, text: Text) -> Fix | None:
+        """Return the fix that takes the flag away."""
+        (flag,) = (flag for flag in from_.flags if flag.name == "platform")
+        if text.at(Span(flag.span.end, from_.image.span.start)).strip(BLANKS):
+            return None  # a continuation, maybe with comments
+        return Fix(title="Remove the flag", edits=(Edit(Span(flag.span.start, from_.image.span.start), ""),))
 
 
 class FromPlatformFlagConstDisallowed(PlanRule):

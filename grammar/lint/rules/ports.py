@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from grammar.ast import Expose, Instruction
+from grammar.ast import Expose, Instruction, Word
 from grammar.errors import ExpandError
 from grammar.expand import expand_words
+from grammar.lint.fix import Fix, rewrite
 from grammar.lint.rule import Finding, InstructionRule, StageScope, found
 
 
@@ -29,12 +30,10 @@ class ExposeInvalidFormat(InstructionRule):
 
     def check(self, instruction: Instruction, scope: StageScope) -> Iterator[Finding]:
         """Yield every port with something before it."""
-        for port in _ports(instruction, scope):
+        for word, port in _ports(instruction, scope):
             if ":" in port:
-                yield found(
-                    instruction,
-                    f"EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'",
-                )
+                message = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
+                yield found(instruction, message, _rewritten(scope, word, port, port.rpartition(":")[2]))
 
 
 class ExposeProtoCasing(InstructionRule):
@@ -53,19 +52,25 @@ class ExposeProtoCasing(InstructionRule):
 
     def check(self, instruction: Instruction, scope: StageScope) -> Iterator[Finding]:
         """Yield every port whose protocol has capitals."""
-        for port in _ports(instruction, scope):
-            protocol = port.rpartition("/")[2] if "/" in port else ""
+        for word, port in _ports(instruction, scope):
+            number, _, protocol = port.rpartition("/") if "/" in port else (port, "", "")
             if protocol != protocol.lower():
-                yield found(instruction, f"Defined protocol '{port}' in EXPOSE instruction should be lowercase")
+                message = f"Defined protocol '{port}' in EXPOSE instruction should be lowercase"
+                yield found(instruction, message, _rewritten(scope, word, port, f"{number}/{protocol.lower()}"))
 
 
-def _ports(instruction: Instruction, scope: StageScope) -> list[str]:
-    """The ports as expanded, sorted as the reference sorts them: as they are written."""
+def _rewritten(scope: StageScope, word: Word, port: str, wanted: str) -> Fix | None:
+    """Write a port in another way if it stands there without variables and quotes."""
+    return rewrite(scope.text, word, wanted) if word.text == port else None
+
+
+def _ports(instruction: Instruction, scope: StageScope) -> list[tuple[Word, str]]:
+    """The ports as written and as expanded, sorted as the reference sorts them: as they are written."""
     if not isinstance(instruction, Expose):
         return []
     try:
         return [
-            port
+            (word, port)
             for word in sorted(instruction.ports, key=lambda word: word.text)
             for port in expand_words(word.text, scope.env, escape=scope.escape).words
         ]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from grammar.ast import From
+from grammar.diagnostics import Span
+from grammar.lint.fix import Edit, Fix, Text, rewrite
 from grammar.lint.rule import FileRule, Finding, found, keyword
 from grammar.resolve import Dockerfile
-from grammar.text import quote
+from grammar.text import BLANKS, quote
 
 RESERVED = ("context", "scratch")
 
@@ -27,10 +30,12 @@ class StageNameCasing(FileRule):
 
     def check(self, dockerfile: Dockerfile) -> Iterator[Finding]:
         """Yield every FROM whose name has capitals."""
+        text = Text(dockerfile.ast.source)
         for stage in dockerfile.stages:
             name = stage.from_.name
             if name is not None and name.text != name.text.lower():
-                yield found(stage.from_, f"Stage name '{name.text}' should be lowercase")
+                fix = rewrite(text, name, name.text.lower())
+                yield found(stage.from_, f"Stage name '{name.text}' should be lowercase", fix)
 
 
 class FromAsCasing(FileRule):
@@ -49,6 +54,7 @@ class FromAsCasing(FileRule):
 
     def check(self, dockerfile: Dockerfile) -> Iterator[Finding]:
         """Yield every FROM in one case with an AS in another; a FROM in mixed case is another rule's business."""
+        text = Text(dockerfile.ast.source)
         for stage in dockerfile.stages:
             if stage.from_.name is None:
                 continue
@@ -56,7 +62,19 @@ class FromAsCasing(FileRule):
             written = stage.from_.original.split()[-2]
             expected = {word.lower(): written.lower(), word.upper(): written.upper()}.get(word, written)
             if written != expected:
-                yield found(stage.from_, f"'{written}' and '{word}' keywords' casing do not match")
+                message = f"'{written}' and '{word}' keywords' casing do not match"
+                yield found(stage.from_, message, _respelled(stage.from_, text, expected))
+
+
+def _respelled(from_: From, text: Text, wanted: str) -> Fix | None:
+    """Write AS as it is wanted, where nothing but blanks stands around it."""
+    assert from_.name is not None
+    between = text.at(Span(from_.image.span.end, from_.name.span.start))
+    if between.strip(BLANKS).lower() != wanted.lower():
+        return None  # a continuation, maybe with comments
+    start = text.offset(from_.image.span.end) + len(between) - len(between.lstrip(BLANKS))
+    span = Span(text.position(start), text.position(start + len(wanted)))
+    return Fix(title=f"Write {wanted}", edits=(Edit(span, wanted),))
 
 
 class ReservedStageName(FileRule):

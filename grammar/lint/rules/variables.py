@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from grammar.lint.rule import PlanRule
+from grammar.ast import Ast, Instruction
+from grammar.diagnostics import Position
+from grammar.lint.fix import Fix, Text, insertion
+from grammar.lint.rule import PlanRule, keyword
+from grammar.text import WIDE_BLANKS
 
 
 class UndefinedArgInFrom(PlanRule):
@@ -42,6 +46,21 @@ class UndefinedVar(PlanRule):
 
     description = "Variables should be defined before their use"
     message = "Usage of undefined variable '${0}'{1}"
+
+
+def declare(name: str, instruction: Instruction, ast: Ast, text: Text) -> Fix:
+    """Return the fix that declares a build argument above an instruction and the comments that belong to it."""
+    above = [one for one in ast.instructions if one.span.start < instruction.span.start]
+    first = above[-1].span.end.line + 1 if above else 1
+    number = instruction.span.start.line
+    line = text.line(number)
+    while number > first and text.line(number - 1).lstrip(WIDE_BLANKS).startswith("#"):
+        number -= 1
+    indent = line[: instruction.span.start.column - 1]
+    written = "arg" if keyword(instruction).islower() else "ARG"
+    ending = "\r\n" if line.endswith("\r") else "\n"
+    edit = insertion(Position(number, 1), f"{indent}{written} {name}{ending}")
+    return Fix(title=f"Declare ARG {name} here", edits=(edit,))
 
 
 class InvalidDefaultArgInFrom(PlanRule):
