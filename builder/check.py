@@ -19,7 +19,7 @@ from builder.ops import ImageOp
 from builder.plan import Planner
 from builder.stage import StageState
 from builder.storebases import StoreBases
-from grammar import Word
+from grammar import Span, Word
 from grammar.lint.engine import Linter
 from grammar.lint.fix import Fix, Text
 from grammar.lint.options import CheckOptions
@@ -31,7 +31,7 @@ from grammar.lint.rules.platforms import (
     InvalidBaseImagePlatform,
     RedundantTargetPlatform,
 )
-from grammar.lint.rules.variables import InvalidDefaultArgInFrom, UndefinedArgInFrom, UndefinedVar, declare
+from grammar.lint.rules.variables import InvalidDefaultArgInFrom, UndefinedArgInFrom, UndefinedVar, declare, rename
 from grammar.lint.selection import REFERENCE, Selection
 from grammar.record import Record
 from grammar.text import nearest
@@ -102,7 +102,7 @@ class _Current:
         self.stage = stage
         self.instruction = instruction
         self.known = known
-        self.seen: set[tuple[object, str]] = set()
+        self.seen: set[tuple[Span, str]] = set()
 
 
 class CheckPlanner(Planner):
@@ -115,6 +115,7 @@ class CheckPlanner(Planner):
         self.current: _Current | None = None
         self.scopes: dict[int, StageScope] = {}
         self.unknown_stages: set[int] = set()
+        self.declarations: set[tuple[int, str]] = set()
         self.ignore = _ignore_file(options)
         super().__init__(dockerfile, options.plan.replace(allow=_ENTITLEMENTS), self.store_bases)
         self.instructions = CheckInstructions(self)
@@ -176,7 +177,8 @@ class CheckPlanner(Planner):
         declared = {pair.name.text for arg in self.dockerfile.global_args for pair in arg.pairs} | set(self.globals)
         for name in sorted(expansion.unset - declared):
             near = nearest(name, sorted(declared))
-            self.tell(UndefinedArgInFrom(), from_, name, f" (did you mean {near}?)" if near else "")
+            fix = rename(name, near, word, self.text) if near else None
+            self.tell(UndefinedArgInFrom(), from_, name, f" (did you mean {near}?)" if near else "", fix=fix)
         return expansion
 
     def _constant_platform(self, stage: grammar.Stage, text: str) -> None:
@@ -235,7 +237,7 @@ class CheckPlanner(Planner):
                 expansion = grammar.expand(word.text, env, escape=self.escape)
             except grammar.ExpandError as error:
                 raise self.expansion_error(word, error) from error
-            self._undefined(current, (word.span, word.text), expansion)
+            self._undefined(current, word, expansion)
             return expansion.text
         return super().expand(word, env)
 
@@ -246,20 +248,32 @@ class CheckPlanner(Planner):
         for heredoc in instruction.heredocs:
             if heredoc.expand:
                 expansion = grammar.expand_heredoc(heredoc.content, self.current.stage.env)
-                self._undefined(self.current, (heredoc.span, heredoc.text), expansion)
+                self._undefined(self.current, Word(text=heredoc.text, span=heredoc.span), expansion)
 
-    def _undefined(self, current: _Current, word: tuple[object, str], expansion: grammar.Expansion) -> None:
-        if word in current.seen or not current.known:
+    def _undefined(self, current: _Current, word: Word, expansion: grammar.Expansion) -> None:
+        if (word.span, word.text) in current.seen or not current.known:
             return
-        current.seen.add(word)
+        current.seen.add((word.span, word.text))
         declared = {name for name, _ in current.stage.args} | NEVER_IN_ENV
         for name in sorted(expansion.unset - declared):
             near = nearest(name, sorted(current.stage.env))
-            fix = None
-            if name in self.global_names and not current.stage.trigger:
-                fix = declare(name, current.instruction, self.dockerfile.ast, self.text)
+            fix = self._declaration(current, name)
+            if fix is None and near and not current.stage.trigger:
+                fix = rename(name, near, word, self.text)
             hint = f" (did you mean ${near}?)" if near else ""
             self.tell(UndefinedVar(), current.instruction, name, hint, fix=fix)
+
+    def _declaration(self, current: _Current, name: str) -> Fix | None:
+        """The fix that takes a global ARG over into a stage, once for a stage and those based on it."""
+        if name not in self.global_names or current.stage.trigger:
+            return None
+        index: int | None = current.stage.written.index
+        while index is not None:
+            if (index, name) in self.declarations:
+                return None
+            index = self._base_stage(index)
+        self.declarations.add((current.stage.written.index, name))
+        return declare(name, current.instruction, self.dockerfile.ast, self.text)
 
     def check_sources(self, stage: StageState, instruction: grammar.Instruction) -> None:
         """Tell of sources that the ignore file takes out of the context."""

@@ -2,7 +2,8 @@
 
 BuildError
 ├── LocatedError       something in the Dockerfile, with diagnostics
-│   └── StepFailed     a RUN ended with an exit code other than zero
+│   ├── StepFailed     a RUN ended with an exit code other than zero
+│   └── ConfigError    something in pyproject.toml or .pybuild.toml
 ├── SourceError        a base image, context or archive that cannot be had
 ├── ExportError        an output that cannot be written
 ├── UsageError         options that contradict each other or name nothing
@@ -60,6 +61,10 @@ class StepFailed(LocatedError):
         self.tail = tail
         self.log = log
         self.status = status
+
+
+class ConfigError(LocatedError):
+    """Something in pyproject.toml or .pybuild.toml that means nothing."""
 
 
 class SourceError(BuildError):

@@ -97,7 +97,7 @@ def command(settings: Settings, /, **given: Any) -> None:
         inputs = read_inputs(settings, given["context"], given["file"], unpack_to=workspace)
         options = _options(settings, given, inputs, store, outputs)
         if given["check"]:
-            _check(given, store, options)
+            _check(settings, given, store, options)
             return
         progress = create(
             mode,
@@ -119,16 +119,19 @@ def command(settings: Settings, /, **given: Any) -> None:
         _report(settings, given, built, metadata, quiet=mode == "quiet")
 
 
-def _check(given: dict[str, Any], store: Store, options: BuildOptions) -> None:
+def _check(settings: Settings, given: dict[str, Any], store: Store, options: BuildOptions) -> None:
     for name in ("outputs", "push", "load", "iidfile", "metadata_file"):
         if given[name]:
             option = name.removesuffix("s").replace("_", "-")
             raise UsageError(
                 f"--check builds nothing, so --{option} has nothing to write", hint="leave one of them out"
             )
-    from builder.cli.check import run_check  # noqa: PLC0415 - only where a check is asked for
+    from builder.cli.check import run_check, select_rules  # noqa: PLC0415 - only where a check is asked for
+    from grammar.lint.selection import REFERENCE  # noqa: PLC0415
 
-    run_check(store, options, "text")
+    on_disk = options.path is not None and given["context"] != "-"
+    selection = select_rules(settings, options if on_disk else None, default=REFERENCE)
+    run_check(store, options, "text", selection)
 
 
 def _options(

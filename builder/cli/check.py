@@ -1,12 +1,9 @@
-"""`pybuild check`, and what `pybuild build --check` does: the rules' warnings in the form that was asked for."""
+"""`pybuild check`, and what `pybuild build --check` does: what the rules say, and what they can repair."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +11,20 @@ import click
 
 from builder.build import BuildOptions, parse
 from builder.check import Report, check
+from builder.checkconfig import load, parse_names
+from builder.cli.checkformats import FORMATS, present
 from builder.cli.context import Settings
 from builder.cli.inputs import parse_pairs, read_inputs
 from builder.cli.state import state_directory
-from builder.errors import LocatedError
+from builder.errors import UsageError
 from builder.plan import PlanOptions
-from builder.version import VERSION
-from grammar import Span
+from grammar.diagnostics import Severity
+from grammar.lint.rules import RULES
+from grammar.lint.selection import EVERYTHING, Selection
 from layerstore.platforms import Platform
 
 if TYPE_CHECKING:
-    from grammar.lint.rule import Violation
     from layerstore import Store
-
-FORMATS = ("text", "json", "github", "sarif")
-_SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
-_MARGIN = 1
 
 
 @click.command("check")
@@ -37,6 +32,14 @@ _MARGIN = 1
 @click.option("-f", "--file", metavar="FILE", help="The Dockerfile (default: CONTEXT/Dockerfile); - is stdin.")
 @click.option("--target", metavar="STAGE", help="Look at what this stage needs (default: at every stage).")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG.")
+@click.option("--select", multiple=True, metavar="RULE[,…]", help="Look at these rules or groups of rules only.")
+@click.option("--ignore", multiple=True, metavar="RULE[,…]", help="Do not look at these rules or groups of rules.")
+@click.option("--fix", "fixing", is_flag=True, help="Repair what can be repaired safely, and report the rest.")
+@click.option("--unsafe-fixes", is_flag=True, help="With --fix or --diff: repair also what may change the image.")
+@click.option("--diff", is_flag=True, help="Write nothing; print what --fix would change. Status 1 if anything.")
+@click.option(
+    "--explain", metavar="RULE|all", help="Print the page of a rule, or the list of all, and do nothing else."
+)
 @click.option(
     "--format",
     "form",
@@ -45,32 +48,43 @@ _MARGIN = 1
     help="For people, as BuildKit's JSON, as annotations of GitHub, or as SARIF.",
 )
 @click.pass_obj
-def command(
-    settings: Settings, *, context: str, file: str | None, target: str | None, build_args: tuple[str, ...], form: str
-) -> None:
+def command(settings: Settings, /, **given: Any) -> None:
     """Look for likely mistakes in a Dockerfile without building it.
 
-    CONTEXT is a directory, or - for a tar or a Dockerfile on standard input. The rules are those of BuildKit;
-    docs/rules describes them. The exit status is 1 where one of them is broken. Base images are looked up in the store
-    only.
+    CONTEXT is a directory, or - for a tar or a Dockerfile on standard input. The rules are those of BuildKit and some
+    that only pybuild has; docs/rules describes them, and how [tool.pybuild.check] in pyproject.toml or [check] in
+    .pybuild.toml choose among them. The exit status is 1 where one of them is broken. Base images are looked up in the
+    store only.
     """
+    if given["explain"] is not None:
+        click.echo(explained(given["explain"]), nl=False)
+        return
+    chosen, refused = parse_names(given["select"], "--select"), parse_names(given["ignore"], "--ignore")
+    context = given["context"]
     with settings.open_store() as store, _workspace(context) as workspace:
-        inputs = read_inputs(settings, context, file, unpack_to=workspace)
+        inputs = read_inputs(settings, context, given["file"], unpack_to=workspace)
         platform = Platform.parse(settings.platform, host=Platform.of("linux", "amd64"))
         options = BuildOptions(
             plan=PlanOptions(
                 platform=platform,
                 build_platform=platform,
                 context=inputs.context,
-                target=target,
-                build_args=parse_pairs(build_args, "--build-arg", settings.environ),
+                target=given["target"],
+                build_args=parse_pairs(given["build_args"], "--build-arg", settings.environ),
             ),
             dockerfile=inputs.dockerfile,
             name=inputs.name,
             path=inputs.path,
             state=state_directory(settings),
         )
-        run_check(store, options, form)
+        on_disk = inputs.path is not None and context != "-"
+        selection = select_rules(settings, options if on_disk else None, chosen, refused)
+        if given["fixing"] or given["diff"]:
+            _fix(store, options, selection, given, on_disk=on_disk)
+        elif given["unsafe_fixes"]:
+            raise UsageError("--unsafe-fixes says which fixes, not that any are made", hint="add --fix or --diff")
+        else:
+            run_check(store, options, given["form"], selection)
 
 
 @contextlib.contextmanager
@@ -85,131 +99,69 @@ def _workspace(context: str) -> Iterator[Path]:
         yield Path(name)
 
 
-def run_check(store: Store, options: BuildOptions, form: str) -> None:
+def select_rules(
+    settings: Settings,
+    options: BuildOptions | None,
+    chosen: Iterable[str] = (),
+    refused: Iterable[str] = (),
+    *,
+    default: Selection = EVERYTHING,
+) -> Selection:
+    """Return what is looked at: what the command says, else what the project wishes, else `default`; ConfigError.
+
+    `options` is None for a Dockerfile that is no file of the host: the project is then the one the command runs in.
+    """
+    path = None
+    if options is not None and options.path is not None:
+        path = options.path.resolve()
+    config = load(settings.cwd if path is None else path.parent)
+    return config.selection(path, select=chosen, ignore=refused, default=default)
+
+
+def run_check(store: Store, options: BuildOptions, form: str, selection: Selection) -> None:
     """Check and print; ends the process with 1 where a rule is broken. GrammarError, BuildError."""
-    dockerfile = parse(options)
-    report = check(store, options, dockerfile, whole=True)
-    source = dockerfile.ast.source
-    if form == "text":
-        text = as_text(report, source, options.name)
-    elif form == "github":
-        text = as_github(report, options.name)
-    else:
-        document = as_json(report, options) if form == "json" else as_sarif(report, options.name)
-        text = json.dumps(document, indent=2) + "\n"
-    click.echo(text, nl=False)
+    report = check(store, options, parse(options), whole=True, selection=selection)
+    _conclude(report, options, form)
+
+
+def _conclude(report: Report, options: BuildOptions, form: str) -> None:
+    click.echo(present(report, options, form), nl=False)
     if report.error is not None:
         raise report.error
-    if report.violations:
+    if any(one.severity is not Severity.INFO for one in report.violations):
         raise click.exceptions.Exit(1)
 
 
-def as_text(report: Report, source: str, name: str) -> str:
-    """Return the warnings for people: the rule and its page, the message, the lines."""
-    count = len(report.violations)
-    if not count:
-        return "" if report.error else "Check complete, no warnings found.\n"
-    lines = source.split("\n")
-    parts = [f"Check complete, {count} warning{' has' if count == 1 else 's have'} been found!\n"]
-    for one in report.violations:
-        head = f"WARNING: {one.rule.name} - {one.rule.url}\n{_printable(one.message)}\n"
-        parts.append(head + _excerpt(lines, one.lines, name))
-    return "\n".join(parts)
+def _fix(store: Store, options: BuildOptions, selection: Selection, given: dict[str, Any], *, on_disk: bool) -> None:
+    """Repair the Dockerfile and report on what is left, or show the difference."""
+    from builder.cli.rewrite import difference, replace_file  # noqa: PLC0415 - only where something is repaired
+    from builder.fix import fix  # noqa: PLC0415
+
+    if not given["diff"] and not on_disk:
+        raise UsageError("a Dockerfile on stdin cannot be written back", hint="look at the changes with --diff")
+    fixed = fix(store, options, selection, unsafe=given["unsafe_fixes"])
+    changed = fixed.text != options.dockerfile
+    if given["diff"]:
+        click.echo(difference(options.dockerfile, fixed.text, options.name), nl=False)
+        raise click.exceptions.Exit(1 if changed else 0)
+    if changed:
+        assert options.path is not None
+        replace_file(options.path, fixed.text)
+        for rule in sorted({one.rule.name for one in fixed.repaired}):
+            count = sum(one.rule.name == rule for one in fixed.repaired)
+            click.echo(f"fixed {options.name}: {rule}" + (f" ({count} times)" if count > 1 else ""), err=True)
+    _conclude(fixed.report, options.replace(dockerfile=fixed.text), given["form"])
 
 
-def _excerpt(lines: list[str], marked: tuple[int, int], name: str) -> str:
-    """The lines of a violation, marked, with one line around them."""
-    first, last = marked
-    rule = "-" * 20
-    shown = [f"{name}:{first}", rule]
-    for number in range(max(first - _MARGIN, 1), min(last + _MARGIN, len(lines)) + 1):
-        mark = ">>>" if first <= number <= last else "   "
-        shown.append(f"{number:>4} | {mark} {_printable(lines[number - 1])}".rstrip())
-    return "\n".join([*shown, rule, ""])
-
-
-def _printable(text: str) -> str:
-    """The text as it may go to a terminal."""
-    return "".join(c if c.isprintable() else " " * 4 if c == "\t" else "�" for c in text.rstrip("\r"))
-
-
-def as_json(report: Report, options: BuildOptions) -> dict[str, Any]:
-    """Return the warnings as `docker build --call=check,format=json` has them; characters count from 0."""
-    document: dict[str, Any] = {
-        "warnings": [
-            {
-                "ruleName": one.rule.name,
-                "description": one.rule.description,
-                "url": one.rule.url,
-                "detail": one.message,
-                "location": {"ranges": [_range(one.span)]},
-            }
-            for one in report.violations
-        ],
-        "sources": [
-            {
-                "fileName": options.name,
-                "language": "Dockerfile",
-                "data": base64.b64encode(options.dockerfile).decode(),
-            }
-        ],
-    }
-    if report.error is not None:
-        places = report.error.diagnostics if isinstance(report.error, LocatedError) else ()
-        ranges = [_range(place.span) for place in places if place.span is not None]
-        document["buildError"] = {"message": report.error.message, "location": {"ranges": ranges}}
-    return document
-
-
-def _range(span: Span) -> dict[str, Any]:
-    return {
-        "start": {"line": span.start.line, "character": span.start.column - 1},
-        "end": {"line": span.end.line, "character": span.end.column - 1},
-    }
-
-
-def as_github(report: Report, name: str) -> str:
-    """Return the warnings as workflow commands, which GitHub shows beside the lines."""
-    lines = []
-    for one in report.violations:
-        first, last = one.lines
-        place = f"file={_property(name)},line={first},endLine={last}"
-        lines.append(f"::warning {place},title={_property(one.rule.name)}::{_data(one.message)}\n")
-    return "".join(lines)
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def as_sarif(report: Report, name: str) -> dict[str, Any]:
-    """Return the warnings as a log in the Static Analysis Results Interchange Format 2.1.0; columns count from 1."""
-    rules = {one.rule.name: one.rule for one in report.violations}
-    described = [
-        {"id": rule.name, "shortDescription": {"text": rule.description}, "helpUri": rule.url}
-        for rule in rules.values()
-    ]
-    driver = {"name": "pybuild", "version": VERSION, "rules": described}
-    results = [_result(one, name) for one in report.violations]
-    return {"$schema": _SARIF, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
-
-
-def _result(violation: Violation, name: str) -> dict[str, Any]:
-    span = violation.span
-    region = {
-        "startLine": span.start.line,
-        "startColumn": span.start.column,
-        "endLine": span.end.line,
-        "endColumn": span.end.column,
-    }
-    place = {"artifactLocation": {"uri": name.replace(os.sep, "/")}, "region": region}
-    return {
-        "ruleId": violation.rule.name,
-        "level": "warning",
-        "message": {"text": violation.message},
-        "locations": [{"physicalLocation": place}],
-    }
+def explained(name: str) -> str:
+    """Return the page of a rule, or a line for every one; UsageError."""
+    if name == "all":
+        width = max(len(rule.name) for rule in RULES)
+        return "".join(f"{rule.name:<{width}}  {rule.group:<8}  {rule.description}\n" for rule in RULES)
+    parse_names([name], "--explain")
+    rule = next((rule for rule in RULES if rule.name == name), None)
+    if rule is None:
+        raise UsageError(f"--explain: {name} is a group of rules", hint="name a rule, or all of them with `all`")
+    return f"{rule.name} ({rule.group})\n\n{rule.description}\n\n{rule.page}\n" + (
+        f"\n{rule.url}\n" if rule.url else ""
+    )

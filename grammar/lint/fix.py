@@ -78,16 +78,28 @@ def rewrite(text: Text, word: Word, wanted: str) -> Fix | None:
     return Fix(title=f"Write {wanted}", edits=(Edit(word.span, wanted),))
 
 
-def apply_fixes(source: str, fixes: Iterable[Fix]) -> str:
-    """Return `source` with the edits of `fixes`; a fix that touches what an earlier one edits is left out."""
+def compatible(source: str, fixes: Iterable[Fix]) -> list[Fix]:
+    """Return the fixes that can be made at once: one that touches what an earlier one edits has to wait."""
     text = Text(source)
     taken: list[tuple[int, int, str]] = []
+    chosen = []
     for fix in fixes:
-        wanted = [(text.offset(edit.span.start), text.offset(edit.span.end), edit.text) for edit in fix.edits]
-        new = [edit for edit in wanted if edit not in taken]
+        new = [edit for edit in _offsets(text, fix) if edit not in taken]
         if not any(_touch(one, other) for one in new for other in taken):
             taken += new
-    return "".join(_pieces(source, sorted(taken)))
+            chosen.append(fix)
+    return chosen
+
+
+def apply_fixes(source: str, fixes: Iterable[Fix]) -> str:
+    """Return `source` with the edits of `fixes`, which are `compatible`; an edit that two of them want is one."""
+    text = Text(source)
+    edits = {edit for fix in fixes for edit in _offsets(text, fix)}
+    return "".join(_pieces(source, sorted(edits)))
+
+
+def _offsets(text: Text, fix: Fix) -> list[tuple[int, int, str]]:
+    return [(text.offset(edit.span.start), text.offset(edit.span.end), edit.text) for edit in fix.edits]
 
 
 def _touch(one: tuple[int, int, str], other: tuple[int, int, str]) -> bool:

@@ -126,8 +126,9 @@ class FileRule(Rule, ABC):
 class StageScope:
     """What is known where an instruction stands; rules keep their own notes about a stage here.
 
-    `env` is what variables are replaced from, `text` the file. `shell_is_set` tells of a SHELL here or in the base. `workdir_is_set`
-    is handed on to stages based on this one; `last` holds the latest instruction of each keyword that counts once.
+    `env` is what variables are replaced from, `text` the file. `shell_is_set` tells of a SHELL here or in the base.
+    `workdir_is_set` is handed on to stages based on this one; `last` holds the latest instruction of each keyword that
+    counts once.
     """
 
     def __init__(self, env: Mapping[str, str], *, text: Text, escape: str, workdir_is_set: bool = False) -> None:

@@ -168,3 +168,104 @@ def test_a_build_without_directive_imports_no_rule(flawed: Project) -> None:
 
     assert "builder.build" in modules
     assert [] == [name for name in modules if name.startswith("grammar.lint") or name == "builder.check"]
+
+
+def test_fix(project: Project) -> None:
+    """--fix writes what it repairs, says so, and reports on what is left."""
+    path = project.dockerfile("FROM scratch as one", "ENV a b", "ENV c d", "WORKDIR x")
+    done = project("check", "--fix", "--format", "github", status=1)
+
+    assert "FROM scratch AS one\nENV a=b\nENV c=d\nWORKDIR x\n" == path.read_text()
+    assert "fixed Dockerfile: FromAsCasing\nfixed Dockerfile: LegacyKeyValueFormat (2 times)\n" == done.err
+    assert [b"WorkdirRelativePath"] == [line.split(b"title=")[1].split(b"::")[0] for line in done.out.splitlines()]
+
+
+def test_fix_everything(project: Project) -> None:
+    """Where nothing is left the status is 0; where nothing was to do nothing is written."""
+    path = project.dockerfile("FROM scratch as one")
+
+    assert b"Check complete, no warnings found.\n" == project("check", "--fix").out
+    inode = path.stat().st_ino
+    assert "" == project("check", "--fix").err
+    assert inode == path.stat().st_ino
+
+
+def test_diff(project: Project) -> None:
+    """--diff shows what --fix would write, and writes nothing."""
+    path = project.dockerfile("FROM scratch as one")
+    out = project("check", "--diff", status=1).out.decode()
+
+    assert "--- Dockerfile\n+++ Dockerfile\n@@ -1 +1 @@\n-FROM scratch as one\n+FROM scratch AS one\n" == out
+    assert "FROM scratch as one\n" == path.read_text()
+    assert b"-FROM scratch as one\n" in project("check", "--diff", "-", stdin=path.read_bytes(), status=1).out
+    path.write_text("FROM scratch\n")
+    assert b"" == project("check", "--diff").out
+
+
+def test_unsafe_fixes(project: Project) -> None:
+    """A guess is made only where guesses are asked for."""
+    path = project.dockerfile("FROM scratch", "ARG REGION=a", "ENV x=$REGIN")
+    project("check", "--fix", status=1)
+    assert "$REGIN\n" in path.read_text()
+
+    project("check", "--fix", "--unsafe-fixes")
+    assert "ENV x=$REGION\n" in path.read_text()
+
+
+def test_options_that_mean_nothing(project: Project) -> None:
+    """Options that have nothing to act on are refused."""
+    project.dockerfile("FROM scratch")
+
+    assert "--unsafe-fixes says which" in project("check", "--unsafe-fixes", status=2).err
+    assert "cannot be written back" in project("check", "--fix", "-", stdin=b"FROM scratch\n", status=2).err
+    assert "--select: there is no rule called Nothing" in project("check", "--select", "Nothing", status=2).err
+
+
+def test_explain(project: Project) -> None:
+    """A rule's page can be read without the repository, and so can the list of rules."""
+    out = project("check", "--explain", "LegacyKeyValueFormat").out.decode()
+
+    assert out.startswith("LegacyKeyValueFormat (buildkit)\n\nLegacy key/value format")
+    assert "    ENV DIR /srv/my app\n" in out
+    assert b"UndefinedVar" in project("check", "--explain", "all").out
+    assert "is a group of rules" in project("check", "--explain", "buildkit", status=2).err
+
+
+def test_project_file(project: Project) -> None:
+    """The project's file decides about rules and severities; what is only information does not change the status."""
+    project.dockerfile("FROM scratch as one", "ENV a b", "MAINTAINER m")
+    project.write(
+        "pyproject.toml",
+        "[tool.pybuild.check]\nignore = ['FromAsCasing']\n"
+        "severity = { LegacyKeyValueFormat = 'error', MaintainerDeprecated = 'info' }\n",
+    )
+    out = project("check", "--format", "github", status=1).out.decode()
+    assert ["::error file=Dockerfile", "::notice file=Dockerfile"] == [line.split(",")[0] for line in out.splitlines()]
+
+    answer = json.loads(project("check", "--format", "json", status=1).out)
+    assert ["error", "info"] == [one["severity"] for one in answer["warnings"]]
+    levels = [
+        one["level"] for one in json.loads(project("check", "--format", "sarif", status=1).out)["runs"][0]["results"]
+    ]
+    assert ["error", "note"] == levels
+    assert b"INFO: MaintainerDeprecated" in project("check", "--select", "MaintainerDeprecated").out
+    assert b"FromAsCasing" not in project("build", "--check", ".", status=1).out
+
+
+def test_mistake_in_the_project_file(project: Project) -> None:
+    """A rule that does not exist is told where it stands."""
+    project.dockerfile("FROM scratch")
+    project.write(".pybuild.toml", "[check]\nignore = ['StageNameCase']\n")
+
+    assert "/.pybuild.toml:2:12: error[config]: there is no rule called StageNameCase" in project("check", status=1).err
+
+
+def test_sarif_fixes(flawed: Project) -> None:
+    """SARIF carries the fix, so that a viewer can offer it."""
+    result = json.loads(flawed("check", "--format", "sarif", status=1).out)["runs"][0]["results"][0]
+    (change,) = result["fixes"][0]["artifactChanges"]
+
+    assert [("=", 6, 7)] == [
+        (one["insertedContent"]["text"], one["deletedRegion"]["startColumn"], one["deletedRegion"]["endColumn"])
+        for one in change["replacements"]
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from grammar.diagnostics import Position, Span
-from grammar.lint.fix import Edit, Fix, apply_fixes, insertion
+from grammar.lint.fix import Edit, Fix, Text, apply_fixes, compatible, insertion
 
 
 def edit(line: int, first: int, last: int, text: str) -> Edit:
@@ -16,6 +16,11 @@ def edit(line: int, first: int, last: int, text: str) -> Edit:
 def fix(*edits: Edit) -> Fix:
     """A fix that nobody reads the title of."""
     return Fix(title="Repair", edits=edits)
+
+
+def fixed(source: str, *fixes: Fix) -> str:
+    """The text after those fixes that can be made at once."""
+    return apply_fixes(source, compatible(source, fixes))
 
 
 @pytest.mark.parametrize(
@@ -32,25 +37,34 @@ def fix(*edits: Edit) -> Fix:
 )
 def test_edits(source: str, fixes: list[Fix], expected: str) -> None:
     """What the edits do not cover stays as it is."""
-    assert expected == apply_fixes(source, fixes)
+    assert expected == fixed(source, *fixes)
 
 
 def test_overlapping_fixes() -> None:
     """Of two fixes that touch the first is made, whole; one beside them is made too."""
     fixes = [fix(edit(1, 1, 4, "1")), fix(edit(1, 3, 6, "x"), edit(1, 9, 14, "y")), fix(edit(1, 5, 8, "2"))]
 
-    assert "1 2 three" == apply_fixes("one two three", fixes)
+    assert "1 2 three" == fixed("one two three", *fixes)
 
 
 def test_equal_edits() -> None:
     """Two fixes that want the same are one: a missing line is inserted once."""
     wanted = fix(insertion(Position(2, 1), "ARG A\n"))
 
-    assert "FROM x\nARG A\nRUN y\n" == apply_fixes("FROM x\nRUN y\n", [wanted, wanted])
+    assert "FROM x\nARG A\nRUN y\n" == fixed("FROM x\nRUN y\n", wanted, wanted)
 
 
 def test_insertions_at_one_place() -> None:
     """Two different insertions at one place wait for one another."""
     fixes = [fix(insertion(Position(1, 1), "a")), fix(insertion(Position(1, 1), "b"))]
 
-    assert "ax" == apply_fixes("x", fixes)
+    assert "ax" == fixed("x", *fixes)
+
+
+@pytest.mark.parametrize("source", ["", "a", "a\n", "\n\nab\n", "é\r\nb"])
+def test_places(source: str) -> None:
+    """Offsets and places are two names for one thing."""
+    text = Text(source)
+
+    assert list(range(len(source) + 1)) == [text.offset(text.position(at)) for at in range(len(source) + 1)]
+    assert source.split("\n") == [text.line(number) for number in range(1, text.last_line + 1)]

@@ -84,18 +84,31 @@ def _modern(instruction: Env | Label, text: Text, escape: str) -> Fix | None:
     gap = Span(pair.key.span.end, pair.value.span.start)
     if text.at(gap).strip(BLANKS):
         return None  # a continuation, maybe with comments
-    start, end = pair.value.span
-    quoted = (Edit(gap, '="'), Edit(Span(end, end), '"'))
-    escaped = tuple(
-        insertion(text.position(offset), escape)
-        for offset in range(text.offset(start), text.offset(end))
-        if text.source[offset] in BLANKS
-    )
+    quoted = (Edit(gap, '="'), insertion(pair.value.span.end, '"'))
+    escaped = [insertion(text.position(offset), escape) for offset in _bare_blanks(text, pair.value.span, escape)]
     for edits in ((Edit(gap, "="),), quoted, (Edit(gap, "="), *escaped)):
         fix = Fix(title=f"Write {pair.key.text}=…", edits=edits)
         if _says_the_same(instruction, fix, text, escape):
             return fix
     return None
+
+
+def _bare_blanks(text: Text, span: Span, escape: str) -> Iterator[int]:
+    """Yield where blanks stand outside of quotes."""
+    open_quote = ""
+    skip = False
+    for offset in range(text.offset(span.start), text.offset(span.end)):
+        char = text.source[offset]
+        if skip:
+            skip = False
+        elif char == escape and open_quote != "'":
+            skip = True
+        elif char == open_quote:
+            open_quote = ""
+        elif not open_quote and char in "\"'":
+            open_quote = char
+        elif not open_quote and char in BLANKS:
+            yield offset
 
 
 def _says_the_same(instruction: Env | Label, fix: Fix, text: Text, escape: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from grammar.ast import Ast, Instruction
-from grammar.diagnostics import Position
-from grammar.lint.fix import Fix, Text, insertion
+import re
+
+from grammar.ast import Ast, Instruction, Word
+from grammar.diagnostics import Position, Span
+from grammar.lint.fix import Edit, Fix, Text, insertion
 from grammar.lint.rule import PlanRule, keyword
 from grammar.text import WIDE_BLANKS
 
@@ -46,6 +48,19 @@ class UndefinedVar(PlanRule):
 
     description = "Variables should be defined before their use"
     message = "Usage of undefined variable '${0}'{1}"
+
+
+def rename(name: str, wanted: str, word: Word, text: Text) -> Fix | None:
+    """Return the fix that uses the variable `wanted` in a word in place of `name`: a guess, so it is not safe."""
+    written = text.at(word.span)
+    if written != word.text:
+        return None  # a continuation runs through it, or quotes are gone
+    start = text.offset(word.span.start)
+    edits = tuple(
+        Edit(Span(text.position(start + found.start(1)), text.position(start + found.end(1))), wanted)
+        for found in re.finditer(rf"\$\{{?({re.escape(name)})(?![A-Za-z0-9_])", written)
+    )
+    return Fix(title=f"Use {wanted}", edits=edits, safe=False) if edits else None
 
 
 def declare(name: str, instruction: Instruction, ast: Ast, text: Text) -> Fix:
