@@ -8,13 +8,14 @@ PYBUILD := $(BIN)/pybuild
 PORT ?= 8000
 FUZZ_SECONDS ?= 600
 
-.PHONY: help demo demo-web test check format docs fuzz clean
+.PHONY: help demo demo-web test check bench format docs fuzz clean
 
 help:
 	@echo "make demo      build an image from examples/hello and run it"
 	@echo "make demo-web  build a web service on Debian, ask it something, stop it (downloads packages)"
 	@echo "make test      run the tests"
 	@echo "make check     what CI runs: formatting, lint, types, tests"
+	@echo "make bench     compare with other builders, and see how times grow (installs them; takes long)"
 	@echo "make format    format the code"
 	@echo "make docs      write docs/cli.md and docs/rules anew"
 	@echo "make fuzz      feed the grammar with inputs that atheris makes up, for FUZZ_SECONDS"
@@ -43,6 +44,12 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) test
+
+bench: $(VENV)/.installed
+	.ci/packages bench
+	status=0; for program in "compare --large" parse growth; do \
+		$(BIN)/python -m bench.$$program --write || status=1; \
+	done; exit $$status
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

@@ -1,0 +1,49 @@
+"""What the figures were taken on: processor, memory, kernel, file system, versions of the programs, and the day."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def describe(place: Path) -> Mapping[str, str]:
+    """The machine, in words by name; `place` is where the stores are."""
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "processor": f"{_field('/proc/cpuinfo', 'model name') or platform.machine()}, {_cores()}",
+        "memory": f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) / 2**20:.0f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "distribution": _distribution(),
+        "file system": _file_system(place),
+        "python": platform.python_version(),
+    }
+
+
+def _cores() -> str:
+    number = len(os.sched_getaffinity(0))
+    return f"{number} core{'s' if number > 1 else ''}"
+
+
+def _field(path: str, name: str) -> str:
+    """The value of the first line that begins with this name."""
+    for line in Path(path).read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def _file_system(place: Path) -> str:
+    done = subprocess.run(["stat", "-f", "-c", "%T", str(place)], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

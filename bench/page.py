@@ -1,0 +1,101 @@
+"""docs/benchmarks.md: written from the figures in docs/benchmarks/, which the programs of this folder leave there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench import report
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+FOLDER = DOCS / "benchmarks"
+PAGE = DOCS / "benchmarks.md"
+
+
+def save(name: str, document: Mapping[str, Any]) -> None:
+    """Keep the figures of a program, and write the page anew."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    PAGE.write_text(render())
+
+
+def render() -> str:
+    """The page as the kept figures have it."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# Benchmarks"
+    yield ""
+    yield "Written by `make bench` from figures that are kept in docs/benchmarks: not edited by hand."
+    for name, section in (("compare", _comparison), ("growth", _growth), ("parse", _parse)):
+        path = FOLDER / f"{name}.json"
+        if path.exists():
+            yield ""
+            yield from section(json.loads(path.read_text()))
+
+
+def _machine(document: Mapping[str, Any]) -> Iterator[str]:
+    yield ""
+    yield "; ".join(f"{name}: {value}" for name, value in document["machine"].items()) + "."
+    yield ""
+
+
+def _comparison(document: Mapping[str, Any]) -> Iterator[str]:
+    """The table of `bench.compare`."""
+    comparison = report.from_json(document)
+    yield "## Beside other builders"
+    yield from _machine(document)
+    yield f"Each is the median of {comparison.repeat} runs of whole processes, taken in turn, after one that does not"
+    yield "count; all use the same base image, and the host's network unless it says otherwise. *cpu* is user and"
+    yield "system time, that of daemons included. Memory is the largest process and what the daemons took in addition;"
+    yield "for layers of gigabytes it is the most that all processes had at one time."
+    yield ""
+    yield from report.table(comparison)
+    if comparison.absent:
+        yield ""
+        yield "Left out: " + "; ".join(f"{name} ({why})" for name, why in comparison.absent.items()) + "."
+
+
+def _growth(document: Mapping[str, Any]) -> Iterator[str]:
+    """The plots of `bench.growth`, and how steep they are."""
+    yield "## Growth"
+    yield from _machine(document)
+    yield f"Medians of {document['repeat']} runs. Both axes are logarithmic; dotted lines are linear growth. *Slope* is"
+    yield "the exponent that fits best, 1 is linear and 0 constant; *end* is that of the last three points."
+    for curve in document["curves"]:
+        yield ""
+        yield f"### {curve['title']}"
+        yield ""
+        yield f"![{curve['title']}](benchmarks/{curve['name']}.svg)"
+        yield ""
+        positions = [f"{x:,}" for x in curve["positions"]]
+        yield f"| {curve['variable']} | {' | '.join(positions)} | slope | end |"
+        yield f"|---|{'---|' * len(positions)}---|---|"
+        for series in curve["series"]:
+            cells = " | ".join("–" if y is None else f"{y:.3g} {curve['unit']}" for y in series["values"])
+            yield f"| {series['name']} | {cells} | {_slope(series['slope'])} | {_slope(series['end'])} |"
+
+
+def _slope(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _parse(document: Mapping[str, Any]) -> Iterator[str]:
+    """The table of `bench.parse`."""
+    yield "## Reading Dockerfiles"
+    yield from _machine(document)
+    yield f"The median of {document['repeat']} fresh processes, after the import. A build parses and resolves;"
+    yield "`pybuild fmt` parses and formats."
+    yield ""
+    yield "| Dockerfile | lines | parse | budget | resolve | format |"
+    yield "|---|---|---|---|---|---|"
+    for row in document["rows"]:
+        met = "met" if row["parse"] <= row["budget"] else "**not met**"
+        times = {name: f"{row[name] * 1000:.1f} ms" for name in ("parse", "resolve", "format", "budget")}
+        yield (
+            f"| {row['name']} | {row['lines']:,} | {times['parse']} | {times['budget']}, {met} "
+            f"| {times['resolve']} | {times['format']} |"
+        )
