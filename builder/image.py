@@ -79,6 +79,11 @@ class ImageConfig:
         inner: Json = self.document["config"]
         return inner
 
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment that containers start with."""
+        return dict(pair.partition("=")[::2] for pair in self.config.get("Env") or ())
+
     def default_path(self) -> None:
         """Append PATH to the environment if there is none, as the reference does for every stage."""
         env = self.config.setdefault("Env", []) or []

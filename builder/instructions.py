@@ -85,6 +85,9 @@ class Instructions:
         from runner.errors import SpecError  # noqa: PLC0415 - few Dockerfiles have a STOPSIGNAL
         from runner.signals import parse_signal  # noqa: PLC0415
 
+        digits = text[1:] if text[:1] in ("+", "-") else text
+        if digits.isascii() and digits.isdecimal() and int(digits):
+            return  # the reference takes any number; whoever starts a container finds out whether it is a signal
         try:
             parse_signal(text)
         except SpecError as error:
@@ -154,7 +157,8 @@ class Instructions:
             except InvalidPort as error:
                 hint = "write ports as 8080, 8080/udp or 8000-8010"
                 raise self._planner.error("expose", str(error), word.span, hint=hint) from error
-        stage.config.config.setdefault("ExposedPorts", {}).update({port: {} for port in ports})
+        exposed = stage.config.config.get("ExposedPorts") or {}
+        stage.config.set_or_drop("ExposedPorts", {**exposed, **{port: {} for port in ports}})
         stage.config.commit(f"EXPOSE {go_list(ports)}")
 
 

@@ -76,7 +76,7 @@ class MountPlanner:
 
     def _input(self, stage: StageState, word: Word, mount: grammar.Mount, sources: list[Vertex]) -> int:
         """Return the number of the input that `mount` reads, added to `sources` if it is new."""
-        vertex = self._planner.source_vertex(stage, mount.from_, word.span, numbers=False)
+        vertex = self._planner.source_vertex(stage, mount.from_, word.span, mount=mount.target or "")
         if vertex not in sources:
             sources.append(vertex)
         return 1 + sources.index(vertex)

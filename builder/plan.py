@@ -22,6 +22,7 @@ from builder.ops import ContextOp, CopyOp, ImageOp, Op, ScratchOp
 from builder.stage import StageState
 from grammar import Diagnostic, Span, Word
 from grammar.record import Record, field
+from grammar.text import quote
 from layerstore.errors import StoreError
 from layerstore.platforms import InvalidPlatform, Platform
 from layerstore.reference import InvalidReference, Reference
@@ -209,9 +210,8 @@ class Planner:
             if (base := self._stage_index(name, before=index, fold=False)) is not None:
                 work.append(base)
             for instruction in stage.instructions:
-                work += [
-                    found for text in _from_names(instruction) if (found := self._from_index(text, index)) is not None
-                ]
+                found = [self._from_index(text) for text in _from_names(instruction)]
+                work += [one for one in found if one is not None and one < index]
         return sorted(seen - {self.target})
 
     def _stage_index(self, name: str, *, before: int, fold: bool) -> int | None:
@@ -223,10 +223,10 @@ class Planner:
                 return index
         return None
 
-    def _from_index(self, text: str, before: int) -> int | None:
-        """The stage that `--from=text` means in stage `before`, by name or by number."""
-        found = self._stage_index(text, before=before, fold=True)
-        if found is None and text.isascii() and text.isdigit() and int(text) < before:
+    def _from_index(self, text: str, *, numbers: bool = True) -> int | None:
+        """The stage that `--from=text` means, by name (of equal ones the last) or by number; it may be a later one."""
+        found = self._stage_index(text, before=len(self.dockerfile.stages), fold=True)
+        if found is None and numbers and text.isascii() and text.isdigit() and int(text) < len(self.dockerfile.stages):
             return int(text)
         return found
 
@@ -259,7 +259,7 @@ class Planner:
         self._name_source(stage)
         stage.trigger = True
         for instruction in triggers:
-            self.instructions.apply(stage, instruction.replace(span=written.from_.span))
+            self.instructions.apply(stage, instruction)
         stage.trigger = False
         for instruction in written.instructions:
             self.instructions.apply(stage, instruction)
@@ -313,7 +313,7 @@ class Planner:
 
     def _fresh(self, config: ImageConfig, tip: Vertex, platform: Platform) -> StageState:
         stage = StageState(config, tip, platform)
-        stage.env = dict(pair.partition("=")[::2] for pair in config.config.get("Env") or ())
+        stage.env = config.env
         return stage
 
     def _name_source(self, stage: StageState) -> None:
@@ -335,7 +335,7 @@ class Planner:
         parsed: list[grammar.Instruction] = []
         for text in texts:
             try:
-                parsed.append(grammar.parse_instruction(text))
+                parsed.append(grammar.parse_instruction(text, at=stage.written.from_.span))
             except grammar.LocatedGrammarError as error:
                 message = f"ONBUILD trigger {text!r} of the base: {error.diagnostics[0].message}"
                 raise self.error("trigger", message, stage.written.from_.span) from error
@@ -406,10 +406,10 @@ class Planner:
         prefix = "[internal] " if name == MAIN_CONTEXT else ""
         return self._vertex(ContextOp(name=name, root=root), name=prefix + shown)
 
-    def source_vertex(self, stage: StageState, name: str | None, span: Span, *, numbers: bool = True) -> Vertex:
-        """Return what `--from=name`, or `from=name` of a mount, reads: a stage, a context or an image.
+    def source_vertex(self, stage: StageState, name: str | None, span: Span, *, mount: str | None = None) -> Vertex:
+        """Return what `--from=name`, or `from=name` of a mount on `mount`, reads: a stage, a context or an image.
 
-        None is the context. `numbers` says whether a number means a stage: it does for COPY alone.
+        None is the context. A number means a stage for COPY alone.
         """
         if name is None:
             if self.options.context is None:
@@ -418,14 +418,17 @@ class Planner:
                 )
             return self.context_vertex(MAIN_CONTEXT, self.options.context)
         own = self.dockerfile.stages.index(stage.written)
-        index = self._from_index(name, own) if numbers else self._stage_index(name, before=own, fold=True)
+        index = self._from_index(name, numbers=mount is None)
+        if index == own:  # in a trigger: of a stage that names itself it reads what there is so far
+            return stage.tip
+        if index is not None and index > own:
+            raise self._later_stage(stage, name, span, mount)
         if index is not None:
             return self._plan_stage(index).tip
-        if numbers and name.isascii() and name.isdigit():
-            message = f"invalid stage index {name}"
-            raise self.error(
-                "stage-index", message, span, hint=f"stages before this one: 0 to {own - 1}" if own else ""
-            )
+        if mount is None and name.isascii() and name.isdigit():
+            count = len(self.dockerfile.stages)
+            hint = f"the stages are 0 to {count - 1}"
+            raise self.error("stage-index", f"invalid stage index {name}", span, hint=hint)
         match self.named_context(name):
             case LocalDirectory(path=path):
                 return self.context_vertex(name, path)
@@ -437,11 +440,22 @@ class Planner:
                 base = self._base(name, stage.platform, span)
         return self._vertex(base.op, name=f"FROM {base.reference}", span=span)
 
+    def _later_stage(self, stage: StageState, name: str, span: Span, mount: str | None) -> LocatedError:
+        here = stage.written.name or f"stage-{stage.written.index}"
+        if mount is None:
+            message = f"cannot copy from stage {quote(name)}, it needs to be defined before current stage {quote(here)}"
+        else:
+            message = (
+                f"cannot mount from stage {quote(name)} to {quote(mount)}, "
+                "stage needs to be defined before current command"
+            )
+        return self.error("later-stage", message, span, hint=f"move the stage {name} above the stage {here}")
+
     def _prefix(self, stage: StageState) -> str:
         stage.index += 1
         label = stage.label + " " if stage.label else ""
         width = len(str(stage.total))
-        trigger = "ONBUILD trigger: " if stage.trigger else ""
+        trigger = "ONBUILD " if stage.trigger else ""
         return f"[{label}{stage.index:>{width}}/{stage.total}] {trigger}"
 
     def _step_name(self, stage: StageState, instruction: grammar.Instruction) -> str:

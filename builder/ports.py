@@ -14,23 +14,43 @@ class InvalidPort(ValueError):
 
 
 def expand_ports(text: str) -> list[str]:
-    """Return every `port/protocol` that `text` stands for; addresses and host ports before it are left out."""
-    spec, slash, protocol = text.rpartition("/") if "/" in text else (text, "", "tcp")
-    protocol = protocol.lower()
-    if slash and protocol not in PROTOCOLS:
-        raise InvalidPort(f"invalid proto: {protocol}" if protocol else f"invalid containerPort: {text}")
-    container = spec.rpartition(":")[2]
+    """Return every `port/protocol` that `text` stands for; addresses and host ports are checked and left out."""
+    ahead, _, spec = text.rpartition(":")
+    container, _, protocol = spec.partition("/")
+    protocol = protocol.lower() or "tcp"
     if not container:
         raise InvalidPort(f"no port specified: {spec}<empty>")
-    first, dash, last = container.partition("-")
-    low = _number(first, container)
-    high = _number(last, container) if dash else low
-    if high < low:
-        raise InvalidPort(f"invalid containerPort: {container}")
+    if protocol not in PROTOCOLS:
+        raise InvalidPort(f"invalid proto: {protocol}")
+    address, _, host = ahead.rpartition(":")
+    _check_address(address)
+    low, high = _range(container, "containerPort")
+    if host:
+        first, last = _range(host, "hostPort")
+        if high != low and high - low != last - first:
+            raise InvalidPort(f"invalid ranges specified for container and host Ports: {container} and {host}")
     return [f"{port}/{protocol}" for port in range(low, high + 1)]
 
 
-def _number(text: str, container: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) > _LIMIT:
-        raise InvalidPort(f"invalid containerPort: {container}")
-    return int(text)
+def _check_address(text: str) -> None:
+    if not text:
+        return
+    from ipaddress import ip_address  # noqa: PLC0415 - few ports are written with an address
+
+    try:
+        ip_address(text[1:-1] if text[0] == "[" and text[-1] == "]" else text)
+    except ValueError:
+        raise InvalidPort(f"invalid IP address: {text}") from None
+
+
+def _range(text: str, what: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    low = _number(first)
+    high = _number(last) if dash else low
+    if low is None or high is None or high < low:
+        raise InvalidPort(f"invalid {what}: {text}")
+    return low, high
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and int(text) <= _LIMIT else None

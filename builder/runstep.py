@@ -38,7 +38,7 @@ from layerstore.entry import Kind
 if TYPE_CHECKING:
     from builder.redact import Redactor
     from layerstore import Upper, View
-    from runner import AnyMount, Launcher, Process, Spec
+    from runner import AnyMount, Launcher, Process, RunnerError, Spec
     from runner.devices import DeviceGroup
 
 _READ = 1 << 16
@@ -362,7 +362,7 @@ class RunSteps:
         socket = self.ssh.get(mount.id)
         if socket is None:
             if mount.required:
-                raise SecretMissing(f"ssh agent {mount.id}: not found", hint=f"pass --ssh {mount.id}")
+                raise SecretMissing(f"unset ssh forward key {mount.id}", hint=f"pass --ssh {mount.id}")
             return []
         target = os.fsencode(mount.target.lstrip("/"))
         return [Mount(destination=target, type="bind", source=str(socket), options=("rw",))]
@@ -380,7 +380,7 @@ class RunSteps:
                 process = self._launch(spec, null, writes, insecure=op.security == "insecure")
             except SetupError as error:
                 if error.stage != "exec":
-                    raise
+                    raise _refused(vertex, op, error) from error
                 raise self._failed(vertex, op, _exec_status(error.errno), output, _exec_hint(op, error)) from error
             finally:
                 for fd in (null, *writes):
@@ -524,6 +524,12 @@ class StepOutput:
         *lines, self._partial = (self._partial + data).split(b"\n")
         self.tail.extend(line.decode("utf-8", "replace") for line in lines[-_TAIL:])
         self._emit(Log(vertex=self._vertex.id, time=self._clock(), stream=stream, data=data))
+
+
+def _refused(vertex: Vertex, op: RunOp, error: RunnerError) -> LocatedError:
+    """Return the error of a step whose container could not be made."""
+    message = f"process {go_quote(' '.join(op.args))} did not complete successfully: {error.message}"
+    return LocatedError((Diagnostic(code="run", message=message, span=vertex.span, hint=error.hint),))
 
 
 def _not_found(source: str) -> BuildError:

@@ -23,6 +23,7 @@ from builder.errors import BuildError
 from builder.filetree import EmptyTree, FileTree, clean
 from builder.glob import BadPattern, compile_pattern, has_wildcards
 from grammar.record import Record
+from grammar.text import quote
 from layerstore.digest import Digest
 from layerstore.entry import Entry, Inline, Kind
 from layerstore.errors import SourceChanged
@@ -387,10 +388,12 @@ def _existing(source: PathSource, tree: FileTree, label: str, path: bytes) -> En
     entry = tree.lstat(tree.resolve(path))
     if entry is not None:
         return entry
-    shown = os.fsdecode(path)
+    shown = "/" + os.fsdecode(path)
+    # Both of the reference's words: which one it has depends on what is in its cache.
+    missing = f"{quote(shown)}: not found: lstat {shown}: no such file or directory"
     raise CopyError(
         source.word,
-        f'failed to calculate checksum of ref {label}: "/{shown}": not found',
+        f"failed to calculate checksum of ref {label}: {missing}",
         hint=_why_missing(tree, path),
     )
 

@@ -42,9 +42,9 @@ class StageState:
         self.trigger = False
 
     def fork(self) -> StageState:
-        """Return what a stage that is based on this one starts with."""
+        """Return what a stage that is based on this one starts with: what ENV set there beats its ARGs here."""
         stage = StageState(self.config.fork(), self.tip, self.platform)
-        stage.env = dict(self.env)
+        stage.env = self.env | self.config.env
         stage.args = list(self.args)
         return stage
 
@@ -78,8 +78,8 @@ class Planning(Protocol):
     def expansion_error(self, word: Word, error: grammar.ExpandError) -> LocatedError:
         """Return what went wrong with the variables of `word`, at the word."""
 
-    def source_vertex(self, stage: StageState, name: str | None, span: Span, *, numbers: bool = True) -> Vertex:
-        """Return what `--from=name` reads; None is the build's own context. `numbers` may stand for stages."""
+    def source_vertex(self, stage: StageState, name: str | None, span: Span, *, mount: str | None = None) -> Vertex:
+        """Return what `--from=name`, or a mount on `mount`, reads; None is the build's own context."""
 
     def advance(self, stage: StageState, op: Op, inputs: tuple[Vertex, ...], instruction: grammar.Instruction) -> None:
         """Make `op` the stage's new tip."""

@@ -32,6 +32,9 @@ class StepPlanner:
     def run(self, stage: StageState, instruction: grammar.Run) -> None:
         """Plan a RUN."""
         args, scripts = self._run_command(stage, instruction)
+        if not args:
+            message = "failed to marshal LLB definition: arguments are required"
+            raise self._planner.error("arguments", message, instruction.span, hint='write RUN ["program", "argument"]')
         mounts, sources = self._mounts.plan(stage, instruction)
         self._entitled(instruction)
         network = instruction.network or self._planner.options.network
@@ -194,9 +197,9 @@ class StepPlanner:
     def workdir(self, stage: StageState, instruction: grammar.Workdir) -> None:
         """Plan a WORKDIR."""
         text = self._planner.expand(instruction.path, stage.env)
-        path = text if text.startswith("/") else posixpath.normpath(posixpath.join(stage.workdir, text))
-        if path.startswith("//"):
-            path = "/" + path.lstrip("/")
+        path = text
+        if not text.startswith("/"):
+            path = "/" + posixpath.normpath(posixpath.join(stage.workdir, text)).lstrip("/")
         stage.config.config["WorkingDir"] = path
         makes = posixpath.normpath(path) != "/"
         if makes:
@@ -212,12 +215,15 @@ def _bytes(text: str) -> bytes:
 
 
 def _proxies(given: Mapping[str, str], env: Mapping[str, str]) -> tuple[str, ...]:
-    """The proxy arguments in both spellings, for those that the environment does not have already."""
+    """The proxy arguments in both spellings, for those that the environment does not have already.
+
+    They may be given in any case; of several the last in order counts, and lower case comes last.
+    """
+    values = {name.upper(): given[name] for name in sorted(given) if name.upper() in PROXIES}
     found: list[str] = []
     for name in PROXIES:
-        value = given.get(name, given.get(name.lower()))
-        if value is not None:
-            found += [f"{one}={value}" for one in (name, name.lower()) if one not in env]
+        if name in values:
+            found += [f"{one}={values[name]}" for one in (name, name.lower()) if one not in env]
     return tuple(found)
 
 

@@ -128,4 +128,4 @@ def _number(text: str) -> int | None:
 def _in_range(number: int, what: str, text: str) -> int:
     if 0 <= number <= _MAX_ID:
         return number
-    raise UserLookupError(f"{what} ID out of range: {text}", hint=f"IDs go from 0 to {_MAX_ID}")
+    raise UserLookupError(f"uids and gids must be in range 0-{_MAX_ID}: {what} {text}", hint="use a smaller number")

@@ -6,6 +6,7 @@ Words are unexpanded and keep their quotes. Two trees are equal when they say th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from grammar.diagnostics import Span
@@ -46,9 +47,7 @@ class Heredoc(Record):
     @property
     def body(self) -> str:
         """The content without the leading tabs that `<<-` takes away."""
-        if not self.chomp:
-            return self.content
-        return "".join(line.lstrip("\t") for line in self.content.splitlines(keepends=True))
+        return re.sub(r"^\t+", "", self.content, flags=re.MULTILINE) if self.chomp else self.content
 
 
 class ShellForm(Record):
@@ -230,9 +229,12 @@ class Stopsignal(Statement):
 
 
 class Onbuild(Statement):
-    """ONBUILD; `text` is the trigger as it is stored in an image config, heredoc bodies included."""
+    """ONBUILD; `text` is the trigger as it is stored in an image config, heredoc bodies included.
 
-    trigger: Instruction
+    `trigger` is None where the text is no instruction: only the build that it is run in fails.
+    """
+
+    trigger: Instruction | None
     text: str
 
 

@@ -36,15 +36,19 @@ _FLAGS: dict[str, dict[str, str]] = {
     },
 }
 
+# The reference never looks at what is written like a flag here.
+_UNCHECKED = ("arg", "stopsignal")
+
 
 class Flags:
     """The checked flags of one instruction."""
 
     __slots__ = ("_found",)
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node | None = None) -> None:
+        """Check and take the flags of `node`; Fault. Without a node there are none."""
         self._found: dict[str, list[Flag]] = {}
-        if not node.flags:
+        if node is None or not node.flags or node.keyword in _UNCHECKED:
             return
         known = _FLAGS.get(node.keyword, {})
         for flag in node.flags:
@@ -55,6 +59,11 @@ class Flags:
         """The value of a flag, None where it was not given."""
         found = self._found.get(name)
         return _value(found[0]) if found else None
+
+    def name(self, name: str) -> Word | None:
+        """The value of a flag that names something: an empty one is none."""
+        word = self.word(name)
+        return word if word is not None and word.text else None
 
     def words(self, name: str) -> tuple[Word, ...]:
         """The values of a flag that may be repeated."""

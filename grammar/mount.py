@@ -17,6 +17,7 @@ _KEYS = (
     "src", "dst", "destination", "ro", "rw", "readwrite", "env",
 )  # fmt: skip
 _ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
+_SWITCHES = ("readonly", "readwrite", "required")
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgtp])i?)?b?", re.IGNORECASE)
@@ -84,7 +85,7 @@ def _options(text: str, expand: Callable[[str], str] | None) -> dict[str, str | 
         key = key.lower()
         name = _ALIASES.get(key, key)
         if not equals:
-            if name not in ("readonly", "readwrite", "required"):
+            if name not in _SWITCHES:
                 near = f"write {key}=VALUE" if key in _KEYS else f"the keys are {', '.join(_KEYS)}"
                 raise MountError(f"invalid field '{field}' must be a key=value pair", hint=near)
             value = "true"
@@ -104,6 +105,8 @@ def _options(text: str, expand: Callable[[str], str] | None) -> dict[str, str | 
             known = expand(value)
         elif _VARIABLE.search(value) and name not in ("source", "target", "id", "env"):
             known = None
+        if name in _SWITCHES and known is not None and known not in (*_TRUE, *_FALSE):
+            raise MountError(f"invalid value for {key}: {known}", hint="write true or false")
         options[name] = known
         if name in ("readonly", "readwrite"):
             options.pop("readwrite" if name == "readonly" else "readonly", None)
@@ -149,12 +152,7 @@ def _one_of(what: str, value: str | None, known: tuple[str, ...]) -> str | None:
 
 
 def _flag(options: dict[str, str | None], name: str) -> bool:
-    value = options.get(name)
-    if value is None or value in _FALSE:
-        return False
-    if value in _TRUE:
-        return True
-    raise MountError(f"invalid value for {name}: {value}", hint="write true or false")
+    return options.get(name) in _TRUE
 
 
 def _readonly(options: dict[str, str | None], kind: str | None) -> bool:

@@ -129,13 +129,15 @@ def _heredocs(line: Line, source: Source) -> tuple[Heredoc, ...]:
     return tuple(found)
 
 
-def _read(line: Line, offset: int, escape: str) -> Node:
+def _read(line: Line, offset: int, escape: str, *, trigger: bool = False) -> Node:
     text = line.text.rstrip(WIDE_BLANKS)
     end = offset
     while end < len(text) and text[end] not in BLANKS:
         end += 1
     node = Node(line, text, offset, Word(text=text[offset:end], span=line.span(offset, end)))
     shape = _SHAPES.get(node.keyword)
+    if shape is None and trigger:
+        return node  # whoever runs it is told
     if shape is None:
         known = sorted(_SHAPES)
         near = did_you_mean(node.keyword, known)
@@ -150,7 +152,7 @@ def _read(line: Line, offset: int, escape: str) -> Node:
     _arguments(node, shape[0], end, escape=escape, may_be_json=shape[1])
     if node.keyword == "onbuild" and node.words:
         start = node.words.pop()
-        node.child = _read(line, len(text) - len(start.text), escape)
+        node.child = _read(line, len(text) - len(start.text), escape, trigger=True)
     return node
 
 

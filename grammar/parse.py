@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from grammar.ast import Ast, Instruction
-from grammar.diagnostics import Diagnostic
+from grammar.diagnostics import Diagnostic, Span
 from grammar.errors import ParseError
 from grammar.node import Fault, Node, read
+from grammar.record import Record
 from grammar.source import Source
 from grammar.transform import transform
 
@@ -44,20 +46,35 @@ def parse_nodes(data: bytes, *, name: str = "Dockerfile") -> tuple[dict[str, str
     return source.directives, nodes
 
 
-def parse_instruction(text: str, *, escape: str = "\\") -> Instruction:
-    """Return the one instruction of a text, such as an ONBUILD trigger of an image config; ParseError."""
+def parse_instruction(text: str, *, escape: str = "\\", at: Span | None = None) -> Instruction:
+    """Return the one instruction of a text, such as an ONBUILD trigger of an image config; ParseError.
+
+    With `at` that is the place of everything in it: the text itself stands in no file.
+    """
     source = Source(text.encode("utf-8", "surrogateescape"), name="ONBUILD", escape=escape, directives=False)
     faults: list[Diagnostic] = []
     nodes = list(_nodes(source, faults))
     if not faults and len(nodes) == 1:
         try:
-            return transform(nodes[0])
+            made = transform(nodes[0])
+            return made if at is None else _placed(made, at)
         except Fault as fault:
             faults.append(_diagnostic(fault))
     if not faults:
         span = source.line_span(nodes[1].line.first, nodes[1].line.last)
         raise source.fail("trigger", "a trigger has to be a single instruction", span, "use one ONBUILD for each")
     raise ParseError(tuple(faults), source=source.text, name=source.name)
+
+
+def _placed(value: Any, at: Span) -> Any:
+    """Return a part of a syntax tree with `at` for every place in it."""
+    if isinstance(value, Span):
+        return at
+    if isinstance(value, Record):
+        return value.replace(**{name: _placed(getattr(value, name), at) for name in type(value).record_fields})
+    if isinstance(value, tuple):
+        return tuple(_placed(one, at) for one in value)
+    return value
 
 
 def _nodes(source: Source, faults: list[Diagnostic]) -> Iterator[Node]:

@@ -12,9 +12,8 @@ from grammar.diagnostics import Diagnostic, Severity, Span
 from grammar.errors import MountError, ResolveError
 from grammar.mount import parse_mount
 from grammar.record import Record
-from grammar.text import quote
 
-# So many references to later stages are told; a file with more is not read to the end.
+# So many circles are told; a file with more is not read to the end.
 _ENOUGH = 50
 
 
@@ -106,13 +105,10 @@ def _fault(faults: list[Diagnostic], code: str, message: str, span: Span, hint: 
 
 
 class _Reference(Record):
-    """A place in a stage that names another: in COPY --from, or in a mount with its target."""
+    """A place in a stage that names another, in COPY --from or in a mount; `to` is None where it means an image."""
 
     word: Word
-    name: str
     to: Stage | None
-    index: int | None
-    target: str | None
 
 
 def _check_references(dockerfile: Dockerfile, faults: list[Diagnostic]) -> None:
@@ -124,8 +120,7 @@ def _check_references(dockerfile: Dockerfile, faults: list[Diagnostic]) -> None:
     for stage in stages:
         for reference in needs[stage.index]:
             if reference.to is not None and reference.to.index >= stage.index and told < _ENOUGH:
-                _too_early(dockerfile, stage, reference, edges, faults)
-                told += 1
+                told += _circular(dockerfile, stage, reference, edges, faults)
 
 
 def _edges(dockerfile: Dockerfile, needs: dict[int, list[_Reference]]) -> list[list[int]]:
@@ -149,19 +144,11 @@ def _references(
         if isinstance(instruction, Onbuild):
             continue
         if isinstance(instruction, Copy):
-            _check_urls(instruction, faults)
             if instruction.from_ is not None:
                 yield from _copy_reference(dockerfile, instruction.from_, names, faults)
         elif isinstance(instruction, Run):
             for word in instruction.mounts:
                 yield from _mount_reference(names, word)
-
-
-def _check_urls(copy: Copy, faults: list[Diagnostic]) -> None:
-    for source in copy.sources:
-        if source.text.startswith(("http://", "https://")):
-            message = "source can't be a URL for COPY"
-            _fault(faults, "copy-url", message, source.span, "ADD downloads from URLs")
 
 
 def _copy_reference(
@@ -180,7 +167,7 @@ def _copy_reference(
         return
     digits = name[1:] if name[:1] in ("+", "-") else name
     if not (digits.isascii() and digits.isdecimal()):
-        yield _Reference(word=word, name=name, to=names.get(name.lower()), index=None, target=None)
+        yield _Reference(word=word, to=names.get(name.lower()))
         return
     index = int(name) if len(name) < 10 else -1
     if not 0 <= index < len(dockerfile.stages):
@@ -188,7 +175,7 @@ def _copy_reference(
         hint = f"the stages are 0 to {count - 1}" if count > 1 else "the only stage is 0"
         _fault(faults, "stage-index", f"invalid stage index {name}", word.span, hint)
         return
-    yield _Reference(word=word, name=name, to=dockerfile.stages[index], index=index, target=None)
+    yield _Reference(word=word, to=dockerfile.stages[index])
 
 
 def _mount_reference(names: dict[str, Stage], word: Word) -> Iterator[_Reference]:
@@ -197,39 +184,29 @@ def _mount_reference(names: dict[str, Stage], word: Word) -> Iterator[_Reference
     except MountError:
         return  # parse has refused it; a tree made by hand is told so when it is built
     if mount.from_ and mount.type != "tmpfs":
-        to = names.get(mount.from_.lower())
-        yield _Reference(word=word, name=mount.from_, to=to, index=None, target=mount.target or "")
+        yield _Reference(word=word, to=names.get(mount.from_.lower()))
 
 
-def _too_early(
+def _circular(
     dockerfile: Dockerfile,
     stage: Stage,
     reference: _Reference,
     edges: list[list[int]],
     faults: list[Diagnostic],
-) -> None:
-    """Tell of a reference to the stage itself or to a later one."""
+) -> bool:
+    """Tell of a reference that leads back to its own stage; say whether this one does.
+
+    A reference to a later stage alone is no fault here: it is one where the stage it is in is built.
+    """
     assert reference.to is not None
-    here = stage.name or str(stage.index)
+    here = stage.name or f"stage-{stage.index}"
     chain = [dockerfile.stages[index] for index in _path(reference.to.index, stage.index, edges)]
-    if chain:
-        steps = " -> ".join([here, *(s.name or str(s.index) for s in chain)])
-        message = f"circular dependency detected on stage: {here}"
-        hint = f"{steps}: a stage copies from stages above it only"
-        _fault(faults, "circular-dependency", message, reference.word.span, hint)
-        return
-    hint = f"move the stage {reference.name} above the stage {here}"
-    if reference.target is not None:
-        message = (
-            f"cannot mount from stage {quote(reference.name)} to {quote(reference.target)}, "
-            "stage needs to be defined before current command"
-        )
-    else:
-        message = (
-            f"cannot copy from stage {quote(reference.name)}, it needs to be defined before current stage "
-            f"{quote(stage.name or '')}"
-        )
-    _fault(faults, "later-stage", message, reference.word.span, hint)
+    if not chain:
+        return False
+    steps = " -> ".join([here, *(s.name or f"stage-{s.index}" for s in chain)])
+    hint = f"{steps}: a stage copies from stages above it only"
+    _fault(faults, "circular-dependency", f"circular dependency detected on stage: {here}", reference.word.span, hint)
+    return True
 
 
 def _path(start: int, goal: int, edges: list[list[int]]) -> list[int]:

@@ -150,7 +150,7 @@ def _sources(node: Node) -> dict[str, Any]:
 
 def _copy(node: Node, flags: Flags, common: dict[str, Any]) -> ast.Copy:
     return ast.Copy(
-        from_=flags.word("from"),
+        from_=flags.name("from"),
         chown=flags.word("chown"),
         chmod=flags.word("chmod"),
         link=flags.switch("link"),
@@ -203,6 +203,7 @@ def _healthcheck(node: Node, flags: Flags, common: dict[str, Any]) -> ast.Health
         if command:
             message = "HEALTHCHECK NONE takes no arguments"
             raise Fault("healthcheck", message, command[0].span, "remove what follows NONE")
+        flags = Flags()  # times of what is not done mean nothing
     elif kind.text.upper() != "CMD":
         message = f"Unknown type {quote(kind.text.upper())} in HEALTHCHECK (try CMD)"
         raise Fault("healthcheck", message, kind.span, "write HEALTHCHECK CMD command, or HEALTHCHECK NONE")
@@ -237,9 +238,10 @@ def _interval(flags: Flags, name: str) -> int | None:
 def _retries(word: Word | None) -> int | None:
     if word is None or not word.text:
         return None
-    if not re.fullmatch(r"[+-]?[0-9]{1,10}", word.text) or not -(2**31) <= int(word.text) < 2**31:
-        message = f"strconv.ParseInt: parsing {quote(word.text)}: invalid syntax"
-        raise Fault("retries", message, word.span, "write a number")
+    number = re.fullmatch(r"[+-]?[0-9]+", word.text)
+    if number is None or not -(2**31) <= int(word.text) < 2**31:
+        what = "invalid syntax" if number is None else "value out of range"
+        raise Fault("retries", f"strconv.ParseInt: parsing {quote(word.text)}: {what}", word.span, "write a number")
     if int(word.text) < 0:
         raise Fault(
             "retries", f"--retries cannot be negative ({int(word.text)})", word.span, "0 stands for the default"
@@ -289,7 +291,14 @@ def _onbuild(node: Node, _flags: Flags, common: dict[str, Any]) -> ast.Onbuild:
     text = _ONBUILD.sub("", node.line.text, count=1)
     for heredoc in node.heredocs:
         text += f"\n{heredoc.content}{heredoc.name}"
-    return ast.Onbuild(trigger=transform(child), text=text, **common)
+    return ast.Onbuild(trigger=_trigger(child), text=text, **common)
+
+
+def _trigger(child: Node) -> Instruction | None:
+    try:
+        return transform(child) if child.keyword in _MAKERS else None
+    except Fault:
+        return None
 
 
 def _missing(node: Node) -> Fault:

@@ -68,15 +68,20 @@ class Platform(NamedTuple):
     def parse(cls, text: str, *, host: Platform) -> Self:
         """Take `OS`, `ARCH`, `OS/ARCH` or `OS/ARCH/VARIANT`; the rest is that of `host`. Raises InvalidPlatform."""
         parts = text.strip().split("/")
-        if any(not part or not all(c.isalnum() or c in "_-." for c in part) for part in parts) or len(parts) > 3:
-            raise InvalidPlatform(f"invalid platform {text!r}", hint=_FORM)
+        for at, part in enumerate(parts):
+            if not part or not all(c.isalnum() or c in "_-." for c in part):
+                what = "component" if at else "OS component"
+                message = f'"{part}" is an invalid {what} of "{text}": letters, digits, "_", "-" and "." make one'
+                raise InvalidPlatform(message, hint=_FORM)
+        if len(parts) > 3:
+            raise InvalidPlatform(f'"{text}": cannot parse platform specifier', hint=_FORM)
         if len(parts) > 1:
             return cls.of(*parts)
         if parts[0].lower() in _SYSTEMS:
             return cls.of(parts[0], host.architecture, host.variant)
         platform = cls.of(host.os, parts[0])
         if platform.architecture not in _KNOWN:
-            raise InvalidPlatform(f"unknown operating system or architecture {text!r}", hint=_FORM)
+            raise InvalidPlatform(f'"{text}": unknown operating system or architecture', hint=_FORM)
         return platform
 
     @property

@@ -18,12 +18,12 @@ def parse_signal(text: str) -> int:
             return int(name)
         raise _unknown(text)
     name = name.removeprefix("SIG")
-    for base, sign in (("RTMIN+", 1), ("RTMAX-", -1)):
+    # As docker names them: each half of the range is counted from its own end.
+    for base, sign, most in (("RTMIN+", 1, 15), ("RTMAX-", -1, 14)):
         offset = name.removeprefix(base)
         if offset != name and offset.isascii() and offset.isdigit():
-            number = getattr(signal, "SIG" + base[:-1]) + sign * int(offset)
-            if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
-                return int(number)
+            if 1 <= int(offset) <= most:
+                return int(getattr(signal, "SIG" + base[:-1])) + sign * int(offset)
             raise _unknown(text)
     found = signal.Signals.__members__.get("SIG" + name)
     if found is None:

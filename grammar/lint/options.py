@@ -35,7 +35,9 @@ class CheckOptions(Record):
             key, value = key.strip(), value.strip()
             if not equals or key not in ("skip", "experimental", "error"):
                 hint = "the options are skip=RULE,…, experimental=RULE,… and error=true, separated by ;"
-                raise CheckOptionError(f"invalid check option {quote(key if equals else part)}", hint=hint)
+                raise CheckOptionError(
+                    f"failed to parse check options: invalid check option {quote(key if equals else part)}", hint=hint
+                )
             if key == "error":
                 error = _boolean(part, value)
             else:
@@ -56,4 +58,8 @@ def _boolean(part: str, value: str) -> bool:
         return True
     if value in _FALSE:
         return False
-    raise CheckOptionError(f"failed to parse check option {quote(part)}", hint="write error=true or error=false")
+    message = (
+        f"failed to parse check options: failed to parse check option {quote(part)}: "
+        f"strconv.ParseBool: parsing {quote(value)}: invalid syntax"
+    )
+    raise CheckOptionError(message, hint="write error=true or error=false")

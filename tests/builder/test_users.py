@@ -67,8 +67,8 @@ def test_bare_image() -> None:
     [
         ("nobody", "unable to find user nobody: no matching entries in passwd file"),
         ("mira:wheel", "unable to find group wheel: no matching entries in group file"),
-        ("-1", "user ID out of range: -1"),
-        ("1:4294967295", "group ID out of range: 4294967295"),
+        ("-1", "uids and gids must be in range 0-2147483647: user -1"),
+        ("1:4294967295", "uids and gids must be in range 0-2147483647: group 4294967295"),
     ],
 )
 def test_unknown(text: str, message: str) -> None:

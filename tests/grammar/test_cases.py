@@ -13,11 +13,12 @@ CASES = Path(__file__).parents[1] / "cases"
 # Errors that need values of variables, base images, contexts or a run: the builder's.
 BUILD_TIME = {
     "add-checksum-local", "below-a-file", "broken-archive", "check-as-error", "chmod-invalid", "chmod-out-of-range",
-    "chown-name-on-scratch", "chown-name-with-link", "context-name-casing", "copy-from-unknown",
-    "copy-unbalanced-quote",
+    "chown-name-on-scratch", "chown-name-with-link", "context-name-casing", "copy-from-later-stage",
+    "copy-from-unknown", "copy-unbalanced-quote", "copy-url",
     "dir-over-file", "dir-over-link", "expose-invalid", "expose-range", "file-over-dir", "from-blank",
     "from-stage-casing", "ignore-pattern", "ignored-source", "label-unbalanced-quote", "missing-in-stage",
-    "missing-source", "mount-source-missing", "parents-missing", "required-variable", "run-exit-code", "run-killed",
+    "missing-source", "mount-from-later-stage",
+    "mount-source-missing", "parents-missing", "required-variable", "run-exit-code", "run-killed",
     "run-not-found", "run-unknown-user", "secret-required", "stopsignal-unknown", "substitution-empty",
     "substitution-modifier", "substitution-unclosed", "target-unknown", "workdir-over-file",
 }  # fmt: skip

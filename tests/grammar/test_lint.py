@@ -34,9 +34,13 @@ def test_options(text: str, options: CheckOptions) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("skip", 'invalid check option "skip"'),
-        ("level=high", 'invalid check option "level"'),
-        ("error=maybe", 'failed to parse check option "error=maybe"'),
+        ("skip", 'failed to parse check options: invalid check option "skip"'),
+        ("level=high", 'failed to parse check options: invalid check option "level"'),
+        (
+            "error=maybe",
+            'failed to parse check options: failed to parse check option "error=maybe": strconv.ParseBool: '
+            + 'parsing "maybe": invalid syntax',
+        ),
     ],
 )
 def test_malformed_options(text: str, message: str) -> None:

@@ -65,7 +65,7 @@ def test_variables() -> None:
         ("target", "invalid field 'target' must be a key=value pair"),
         ("", "invalid field '' must be a key=value pair"),
         ("from=$X,target=/x", "'from' doesn't support variable expansion, define alias stage instead"),
-        ("target=/x,ro=maybe", "invalid value for readonly: maybe"),
+        ("target=/x,ro=maybe", "invalid value for ro: maybe"),
         ("target=/x,mode=0700", 'mode not allowed for "bind" type mounts'),
         ("type=cache,target=/x,mode=9", "invalid value 9 for mode"),
         ("type=cache,target=/x,uid=-1", "invalid value -1 for uid"),

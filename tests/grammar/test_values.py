@@ -20,11 +20,22 @@ def test_durations(text: str, expected: int) -> None:
     assert parse_duration(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "1", "s", "1x", "1s2", ".s", "-", "9999999999h"])
-def test_bad_durations(text: str) -> None:
-    """What Go refuses is refused."""
-    with pytest.raises(ValueError, match="invalid duration"):
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        *((text, "invalid duration") for text in ("", "s", ".s", "-", "9999999999h", "1s.", "1.5.5s")),
+        ("1", "missing unit in duration"),
+        ("1s2", "missing unit in duration"),
+        ("1x", 'unknown unit "x" in duration'),
+        ("5ss", 'unknown unit "ss" in duration'),
+    ],
+)
+def test_bad_durations(text: str, what: str) -> None:
+    """What Go refuses is refused, in its words."""
+    with pytest.raises(ValueError, match=what) as caught:
         parse_duration(text)
+
+    assert str(caught.value) == f'time: {what} "{text}"'
 
 
 def test_near_names() -> None:

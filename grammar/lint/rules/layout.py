@@ -83,7 +83,7 @@ class NoEmptyContinuation(FileRule):
 
 def _last_line(instruction: Instruction, lines: list[str], escape: str) -> int:
     """The last line of an instruction without the bodies of its heredocs."""
-    inner = instruction.trigger if isinstance(instruction, Onbuild) else instruction
+    inner = instruction.trigger or instruction if isinstance(instruction, Onbuild) else instruction
     if isinstance(inner, Run | Copy | Add) and inner.heredocs:
         bodies = sum(heredoc.content.count("\n") + 1 for heredoc in inner.heredocs)
         return instruction.span.end.line - bodies
