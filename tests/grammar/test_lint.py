@@ -34,12 +34,11 @@ def test_options(text: str, options: CheckOptions) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("skip", 'failed to parse check options: invalid check option "skip"'),
-        ("level=high", 'failed to parse check options: invalid check option "level"'),
+        ("skip", 'invalid check option "skip"'),
+        ("level=high", 'invalid check option "level"'),
         (
             "error=maybe",
-            'failed to parse check options: failed to parse check option "error=maybe": strconv.ParseBool: '
-            + 'parsing "maybe": invalid syntax',
+            'failed to parse check option "error=maybe": strconv.ParseBool: parsing "maybe": invalid syntax',
         ),
     ],
 )
@@ -48,7 +47,7 @@ def test_malformed_options(text: str, message: str) -> None:
     with pytest.raises(CheckOptionError) as caught:
         CheckOptions.parse(text)
 
-    assert message == caught.value.message
+    assert f"failed to parse check options: {message}" == caught.value.message
     assert caught.value.hint
 
 

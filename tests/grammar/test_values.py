@@ -23,8 +23,9 @@ def test_durations(text: str, expected: int) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        *((text, "invalid duration") for text in ("", "s", ".s", "-", "9999999999h", "1s.", "1.5.5s")),
+        *((text, "invalid duration") for text in ("", "s", ".s", "-", "9999999999h", "1s.")),
         ("1", "missing unit in duration"),
+        ("1.5.5s", "missing unit in duration"),
         ("1s2", "missing unit in duration"),
         ("1x", 'unknown unit "x" in duration'),
         ("5ss", 'unknown unit "ss" in duration'),
