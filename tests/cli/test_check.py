@@ -119,8 +119,8 @@ def test_malformed_option(project: Project) -> None:
     """A check directive that means nothing is refused, by a check and by a build."""
     project.dockerfile("# check=skipp=all", "FROM scratch")
 
-    assert 'error: invalid check option "skipp"' in project("check", status=1).err
-    assert 'error: invalid check option "skipp"' == project.fails(".")[0]
+    assert 'error: failed to parse check options: invalid check option "skipp"' in project("check", status=1).err
+    assert 'error: failed to parse check options: invalid check option "skipp"' == project.fails(".")[0]
 
 
 def test_build_refuses_what_the_file_refuses(project: Project) -> None:
