@@ -9,8 +9,8 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from builder.ops import CacheMount
 from builder.turns import turn
@@ -23,8 +23,7 @@ def _never() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheMounts:
+class CacheMounts(NamedTuple):
     """All cache mounts of one store.
 
     `namespace` is BUILDKIT_CACHE_MOUNT_NS: it keeps projects apart. `canceled` ends waiting.
@@ -56,7 +55,7 @@ class CacheMounts:
                 case _:
                     held.enter_context(turn(self.store, f"cache-mount-{name}", self.canceled, shared=True))
                     path = root / name
-            self._make(path, mount, fill)
+            self._create(path, mount, fill)
             yield path
 
     def sweep(self) -> int:
@@ -79,7 +78,7 @@ class CacheMounts:
                 return root / label
         raise AssertionError("BUG: a thousand steps use one private cache")
 
-    def _make(self, path: Path, mount: CacheMount, fill: Callable[[Path], None]) -> None:
+    def _create(self, path: Path, mount: CacheMount, fill: Callable[[Path], None]) -> None:
         if path.is_dir():
             return
         # Made aside and renamed, so that nobody sees a half-filled cache; two makers at once: the second's is dropped.

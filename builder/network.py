@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 MODES = ("default", "none", "host", "bridge")
 
 
-@dataclass(slots=True)
 class BuildNetwork:
     """Gives RUN steps their network. `state` is the directory where addresses of the bridge are recorded.
 
@@ -24,11 +22,12 @@ class BuildNetwork:
     serves all steps: they are one build's, and joining it costs nothing.
     """
 
-    state: Path
-    default: str = "bridge"
-    _namespace: NetworkNamespace | None = None
-    _endpoint: Endpoint | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, state: Path, default: str = "bridge") -> None:
+        self.state = state
+        self.default = default
+        self._namespace: NetworkNamespace | None = None
+        self._endpoint: Endpoint | None = None
+        self._lock = threading.Lock()
 
     def get(self, mode: str) -> Network:
         """Return the network for a step; RunnerError if the host cannot give it."""

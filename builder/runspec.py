@@ -9,7 +9,6 @@ import os
 import posixpath
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
@@ -250,15 +249,15 @@ def _secured(spec: Spec, words: Sequence[str]) -> Spec:
         match = word.partition("=" if "=" in word else ":")
         match match:
             case ("no-new-privileges", _, "" | "true"):
-                spec = replace(spec, process=replace(spec.process, no_new_privileges=True))
+                spec = spec._replace(process=spec.process._replace(no_new_privileges=True))
             case ("no-new-privileges", _, "false"):
-                spec = replace(spec, process=replace(spec.process, no_new_privileges=False))
+                spec = spec._replace(process=spec.process._replace(no_new_privileges=False))
             case ("seccomp", _, "unconfined"):
-                spec = replace(spec, seccomp=None)
+                spec = spec._replace(seccomp=None)
             case ("seccomp", _, path) if path:
-                spec = replace(spec, seccomp=Seccomp(profile=Path(path)))
+                spec = spec._replace(seccomp=Seccomp(profile=Path(path)))
             case ("systempaths", _, "unconfined"):
-                spec = replace(spec, masked_paths=(), readonly_paths=())
+                spec = spec._replace(masked_paths=(), readonly_paths=())
             case _:
                 raise UsageError(
                     f"--security-opt: {word!r} is not known",

@@ -13,8 +13,8 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from builder.cachemounts import CacheMounts
@@ -64,29 +64,38 @@ class Inputs(Protocol):
         """Return where on the host `source` of a context lies."""
 
 
-@dataclass(slots=True)
 class RunSteps:
-    """Executes the RUNs of one build. The launcher and the network start with the first of them.
+    """Executes the RUNs of one build. The launcher and the network start with the first of them."""
 
-    `secrets` map ids to
-    values, `ssh` ids to sockets of agents. `logs` is the directory where output is kept whole.
-    """
+    def __init__(
+        self,
+        *,
+        store: Store,
+        network: BuildNetwork,
+        logs: Path,
+        clock: Callable[[], float],
+        secrets: Mapping[str, bytes] = MappingProxyType({}),
+        ssh: Mapping[str, Path] = MappingProxyType({}),
+        cache_namespace: str = "",
+    ) -> None:
+        """`secrets` map ids to values, `ssh` ids to sockets of agents.
 
-    store: Store
-    network: BuildNetwork
-    logs: Path
-    clock: Callable[[], float]
-    secrets: Mapping[str, bytes] = field(default_factory=dict)
-    ssh: Mapping[str, Path] = field(default_factory=dict)
-    cache_namespace: str = ""
-    cgroup_parent: str | None = None
-    _launcher: Launcher | None = None
-    _insecure_launcher: Launcher | None = None
-    _devices: DeviceGroup | None = None
-    _scratch: Upper | None = None
-    _running: set[Process] = field(default_factory=set)
-    _canceled: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+        `logs` is the directory where output is kept whole.
+        """
+        self.store = store
+        self.network = network
+        self.logs = logs
+        self.clock = clock
+        self.secrets = secrets
+        self.ssh = ssh
+        self.cache_namespace = cache_namespace
+        self._launcher: Launcher | None = None
+        self._insecure_launcher: Launcher | None = None
+        self._devices: DeviceGroup | None = None
+        self._scratch: Upper | None = None
+        self._running: set[Process] = set()
+        self._canceled = False
+        self._lock = threading.Lock()
 
     def run(
         self,

@@ -14,9 +14,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from errno import EACCES, EBUSY, EINVAL, ENOENT, ENOSPC, EPERM, EROFS
 from pathlib import Path
+from typing import NamedTuple
 
 from runner.errors import RunnerError, UnsupportedError
 from runner.limits import Limits, Setting, settings_v1, settings_v2
@@ -30,8 +30,7 @@ _ALWAYS = ("memory", "cpuacct", "pids", "freezer")  # to count what is used and 
 _PATIENCE = 10.0  # seconds until dying processes count as stuck
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(NamedTuple):
     """What a group has used: bytes, nanoseconds, and whether the kernel killed a member for lack of memory.
 
     None where the host does not count it.
@@ -44,8 +43,7 @@ class Stats:
     oom_killed: bool
 
 
-@dataclass(frozen=True)
-class Hierarchies:
+class Hierarchies(NamedTuple):
     """What is mounted: the directory of version 2, and that of every version 1 controller."""
 
     unified: Path | None

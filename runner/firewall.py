@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runner import nft
 from runner.errors import RunnerError
@@ -23,8 +23,7 @@ from runner.ports import Port
 _COMMENT = "pybuild: "
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
+class Redirect(NamedTuple):
     """A published port and the container address that it leads to."""
 
     port: Port

@@ -12,9 +12,8 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.errors import RunnerError
 from runner.ports import Port
@@ -22,8 +21,7 @@ from runner.ports import Port
 _FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """A process; `started` is its start time in clock ticks since boot (proc_pid_stat(5), field 22)."""
 
     pid: int
@@ -42,8 +40,7 @@ class Owner:
         return _start_time(self.pid) == self.started
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One endpoint of a bridge; `link` is the host's side of its veth pair."""
 
     address: str
@@ -53,14 +50,15 @@ class Member:
     ports: tuple[Port, ...] = ()
 
 
-@dataclass(slots=True)
 class Ledger:
     """The members of one bridge by their id; `network` is its range in CIDR form, empty while there is no bridge."""
 
-    network: str = ""
-    last: str = ""
-    members: dict[str, Member] = field(default_factory=dict)
-    _path: Path = Path()
+    def __init__(self, path: Path, network: str = "", last: str = "", members: dict[str, Member] | None = None) -> None:
+        """`path` is its file, `last` the address given out last."""
+        self.network = network
+        self.last = last
+        self.members = members or {}
+        self._path = path
 
     def save(self) -> None:
         """Write the file now; a reader sees the old one or the new one."""
@@ -69,7 +67,7 @@ class Ledger:
             "boot": _boot_id(),
             "network": self.network,
             "last": self.last,
-            "members": {name: asdict(member) for name, member in self.members.items()},
+            "members": {name: _as_json(member) for name, member in self.members.items()},
         }
         temporary = self._path.with_suffix(".new")
         temporary.write_text(json.dumps(document))
@@ -129,16 +127,21 @@ def _load(path: Path) -> Ledger:
     try:
         document = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
-        return Ledger(_path=path)
+        return Ledger(path)
     if document.get("version") != _FORMAT or document.get("boot") != _boot_id():
-        return Ledger(_path=path)  # what was recorded before a reboot is gone
+        return Ledger(path)  # what was recorded before a reboot is gone
     members = {name: _member(entry) for name, entry in document["members"].items()}
-    return Ledger(document["network"], document["last"], members, path)
+    return Ledger(path, document["network"], document["last"], members)
 
 
 def _member(entry: dict[str, Any]) -> Member:
     ports = tuple(Port(**port) for port in entry.pop("ports"))
     return Member(**{**entry, "owner": Owner(**entry["owner"]), "ports": ports})
+
+
+def _as_json(member: Member) -> dict[str, Any]:
+    ports = [port._asdict() for port in member.ports]
+    return {**member._asdict(), "owner": member.owner._asdict(), "ports": ports}
 
 
 def _boot_id() -> str:

@@ -15,8 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from runner import rootfs as rootfs_
 from runner import syscalls
@@ -27,8 +26,7 @@ from runner.spec import JoinNetwork, Overlay, Rootfs, Spec
 _FORK_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
 
 
-@dataclass(frozen=True, slots=True)
-class ExitStatus:
+class ExitStatus(NamedTuple):
     """How a process ended: `code` if it exited, `signal` if one killed it; the other is None."""
 
     code: int | None

@@ -5,7 +5,7 @@ Follows the kernel's cgroup-v1 and cgroup-v2 documents; defaults are docker's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runner.errors import RunnerError
 
@@ -28,8 +28,7 @@ DEFAULT_DEVICES = (
 """What docker allows every container: any node may be made, few may be opened."""
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a container may use; None or an empty string leaves it alone. Sizes are bytes, -1 is unlimited.
 
     `memory_swap` is memory and swap together, as in docker, and twice the memory by default. `cpu_shares` goes from 2
@@ -79,8 +78,7 @@ class Limits:
         return (*DEFAULT_DEVICES, *self.device_rules)
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One write: `text` into `file` of a group of `controller`; `optional` if the user did not ask for it himself."""
 
     controller: str

@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, assert_never
 
@@ -162,16 +161,16 @@ class Supervisor:
         if bundle.limits is not None:
             group = Cgroup.create(container.id, bundle.limits)
             stack.callback(self._remove_group, group)
-            spec = replace(spec, cgroups=group.directories)
+            spec = spec._replace(cgroups=group.directories)
         endpoint: Endpoint | None = None
         ports: tuple[Port, ...] = ()
         match bundle.network:
             case NoNetwork() | HostNetwork():
-                spec = replace(spec, network=bundle.network)
+                spec = spec._replace(network=bundle.network)
             case BridgeNetwork():
                 endpoint, namespace = self._attach(stack, bundle.network)
                 ports = endpoint.publish(bundle.network.ports) if bundle.network.ports else ()
-                spec = replace(spec, network=JoinNetwork(namespace.path))
+                spec = spec._replace(network=JoinNetwork(namespace.path))
             case _:
                 assert_never(bundle.network)
         self._write_files(endpoint)

@@ -23,9 +23,8 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from runner import firewall, links
 from runner.errors import RunnerError, UnsupportedError
@@ -111,8 +110,7 @@ class NetworkNamespace:
         self.close()
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One namespace's place on a bridge: its IPv4 address and prefix length, the gateway, the interface inside."""
 
     id: str
@@ -185,7 +183,7 @@ class Bridge:
             for port in ports:
                 chosen = _claim(port, taken)
                 taken[id] = (*taken.get(id, ()), chosen)
-            ledger.members[id] = replace(member, ports=taken.get(id, ()))
+            ledger.members[id] = member._replace(ports=taken.get(id, ()))
             self._apply(ledger)
             ledger.save()
             return ledger.members[id].ports
@@ -394,7 +392,7 @@ def _claim(port: Port, taken: dict[str, tuple[Port, ...]]) -> Port:
     """`port` with a host port that nobody has; RunnerError if the one asked for is taken."""
     for _ in range(100):
         number = _bindable(port)
-        chosen = replace(port, host_port=number)
+        chosen = port._replace(host_port=number)
         holder = next((name for name, ports in taken.items() for other in ports if _overlap(chosen, other)), None)
         if holder is None:
             return chosen

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from runner.errors import RunnerError
 
@@ -15,8 +14,7 @@ _FORM = re.compile(
 )
 
 
-@dataclass(frozen=True, order=True)
-class Port:
+class Port(NamedTuple):
     """One published port: `host_address:host_port` → `container_port`; host port 0 lets the kernel choose."""
 
     container_port: int

@@ -10,9 +10,8 @@ import errno
 import json
 import os
 import struct
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.errors import SpecError
 from runner.syscall_table import X32_BIT, numbers
@@ -58,18 +57,16 @@ _OPERATORS = {
 Code = list[tuple[int, int, int, int]]  # (code, jump if true, jump if false, operand) of struct sock_filter
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """A comparison of one argument with `value`; for SCMP_CMP_MASKED_EQ that is the mask and `datum` what is left."""
 
-    index: int
+    argument: int
     operator: str
     value: int
     datum: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """What happens to the named system calls if all conditions hold; `action` is a SECCOMP_RET_* value."""
 
     names: tuple[str, ...]
@@ -77,8 +74,7 @@ class Rule:
     conditions: tuple[Condition, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """A profile resolved for one machine and one set of capabilities; architectures are native first."""
 
     default: int
@@ -129,7 +125,7 @@ def _resolve(document: dict[str, Any], capabilities: frozenset[str], machine: st
             continue
         names = tuple(entry.get("names") or (entry["name"],))
         conditions = tuple(_condition(argument) for argument in entry.get("args") or ())
-        if len({condition.index for condition in conditions}) < len(conditions):
+        if len({condition.argument for condition in conditions}) < len(conditions):
             # As in runc: several conditions on one argument are alternatives.
             rules += [Rule(names, action, (condition,)) for condition in conditions]
         else:
@@ -269,7 +265,7 @@ def _compare(condition: Condition, then: Code, *, narrow: bool) -> Code:
     Arguments are 64 bits wide, the accumulator 32: the upper half decides first. On 32-bit ABIs only the lower half
     counts, as with libseccomp.
     """
-    low_offset = _OFFSET_ARGS + 8 * condition.index
+    low_offset = _OFFSET_ARGS + 8 * condition.argument
     value, size = condition.value & 0xFFFFFFFFFFFFFFFF, len(then)
     high, low = value >> 32, value & 0xFFFFFFFF
     load_high, load_low = (_LD_ABS, 0, 0, low_offset + 4), (_LD_ABS, 0, 0, low_offset)

@@ -1,20 +1,20 @@
 """What a container is to be, in the terms of the OCI runtime specification (config.md, config-linux.md).
 
-Values only: it knows neither how a container is made nor where its root filesystem came from.
+Values only: it knows neither how a container is made nor where its root filesystem came from. They are named tuples,
+since every command that runs something waits for their definition.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from runner.caps import DEFAULT_CAPABILITIES, available
 
 DEFAULT_SHM_SIZE = 64 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overlay:
+class Overlay(NamedTuple):
     """A root filesystem made of layers: `lowers` topmost first, changes go to `upper`.
 
     Paths are on the host; `upper` and `work` are on one file system and `work` is empty. Without lowers (FROM scratch)
@@ -27,8 +27,7 @@ class Overlay:
     read_only: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Directory:
+class Directory(NamedTuple):
     """A root filesystem that is a directory of the host."""
 
     path: Path
@@ -38,8 +37,7 @@ class Directory:
 Rootfs = Overlay | Directory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class User(NamedTuple):
     """The ids of the process; names are resolved by the caller."""
 
     uid: int = 0
@@ -48,8 +46,7 @@ class User:
     umask: int = 0o022
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rlimit:
+class Rlimit(NamedTuple):
     """One resource limit, `type` as in getrlimit(2): `RLIMIT_NOFILE`; -1 is unlimited."""
 
     type: str
@@ -57,16 +54,14 @@ class Rlimit:
     hard: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsoleSize:
+class ConsoleSize(NamedTuple):
     """The size of a terminal in characters."""
 
     height: int
     width: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessSpec:
+class ProcessSpec(NamedTuple):
     """The first process: `args[0]` is looked up on the PATH of `env` inside the root filesystem.
 
     `cwd` is absolute and must exist. `env` holds `NAME=value` in order, text with surrogateescape. `capabilities` is
@@ -76,7 +71,7 @@ class ProcessSpec:
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
     cwd: str = "/"
-    user: User = field(default_factory=User)
+    user: User = User()
     terminal: bool = False
     console_size: ConsoleSize | None = None
     capabilities: frozenset[str] = DEFAULT_CAPABILITIES
@@ -85,8 +80,7 @@ class ProcessSpec:
     no_new_privileges: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(NamedTuple):
     """One mount, `destination` inside the root filesystem, `options` as in mount(8) and the OCI runtime spec.
 
     `type` is a file system (`tmpfs`, `proc`, …) or `bind`; then `source` is a path of the host, file or directory.
@@ -98,8 +92,7 @@ class Mount:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayMount:
+class OverlayMount(NamedTuple):
     """Layers shown at `destination`, topmost first; what is written there goes to `upper`, never to the layers."""
 
     destination: bytes
@@ -109,8 +102,7 @@ class OverlayMount:
     read_only: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileMount:
+class FileMount(NamedTuple):
     """A file that exists in memory only, read-only at `destination`; executable if `mode` says so."""
 
     destination: bytes
@@ -123,8 +115,7 @@ class FileMount:
 AnyMount = Mount | OverlayMount | FileMount
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class Device(NamedTuple):
     """A device node made inside the container; `type` is `c`, `b` or `p` (a fifo)."""
 
     path: bytes
@@ -136,18 +127,34 @@ class Device:
     gid: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class NoNetwork:
+class _Fieldless:
+    """A value that is told by its class alone."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class NoNetwork(_Fieldless):
     """A network namespace of its own, with nothing but loopback (up)."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class HostNetwork:
+
+class HostNetwork(_Fieldless):
     """The caller's network namespace."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class JoinNetwork:
+
+class JoinNetwork(NamedTuple):
     """An existing network namespace; `path` is opened by the caller: `/proc/PID/ns/net`, `/proc/self/fd/N`."""
 
     path: str
@@ -156,8 +163,7 @@ class JoinNetwork:
 Network = NoNetwork | HostNetwork | JoinNetwork
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seccomp:
+class Seccomp(NamedTuple):
     """A system call filter: docker's default profile, or the profile file (docker's JSON format) at `profile`."""
 
     profile: Path | None = None
@@ -203,8 +209,7 @@ def default_mounts(*, shm_size: int = DEFAULT_SHM_SIZE, writable_sys: bool = Fal
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+class Spec(NamedTuple):
     """A whole container.
 
     `mounts` are made in order of depth, after the root filesystem; their points are created where the root filesystem
@@ -217,7 +222,7 @@ class Spec:
     process: ProcessSpec
     hostname: str = ""
     domainname: str = ""
-    mounts: tuple[AnyMount, ...] = field(default_factory=default_mounts)
+    mounts: tuple[AnyMount, ...] = default_mounts()
     devices: tuple[Device, ...] = ()
     host_devices: bool = False
     masked_paths: tuple[bytes, ...] = DEFAULT_MASKED_PATHS
@@ -236,14 +241,13 @@ def privileged(spec: Spec) -> Spec:
     devices of the host.
     """
     mounts = tuple(
-        replace(mount, options=tuple(option for option in mount.options if option != "ro"))
+        mount._replace(options=tuple(option for option in mount.options if option != "ro"))
         if isinstance(mount, Mount) and mount.type in {"sysfs", "cgroup"}
         else mount
         for mount in spec.mounts
     )
-    return replace(
-        spec,
-        process=replace(spec.process, capabilities=available()),
+    return spec._replace(
+        process=spec.process._replace(capabilities=available()),
         mounts=mounts,
         masked_paths=(),
         readonly_paths=(),

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ class Bench:
     def spec(self, *args: str, **changes: object) -> Spec:
         """Return a container that runs `args` on the root filesystem, with changes of Spec's fields."""
         rootfs = Overlay(lowers=(self.base,), upper=self.upper, work=self.work)
-        return replace(Spec(rootfs=rootfs, process=ProcessSpec(args=args, env=(PATH,))), **changes)  # type: ignore[arg-type]
+        return Spec(rootfs=rootfs, process=ProcessSpec(args=args, env=(PATH,)))._replace(**changes)  # type: ignore[arg-type]
 
     def run(self, spec: Spec, stdin: bytes = b"") -> tuple[ExitStatus, str]:
         """Run it and return how it ended, with what it wrote to both streams."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from runner import ExitStatus, SetupError, SpecError, User, privileged
@@ -17,7 +15,7 @@ def held(bench: Bench, capabilities: frozenset[str], user: User | None = None) -
     """Return the inheritable, permitted, effective, bounding and ambient masks inside a container."""
     spec = bench.spec(*FIELDS)
     status, text = bench.run(
-        replace(spec, process=replace(spec.process, capabilities=capabilities, user=user or User()))
+        spec._replace(process=spec.process._replace(capabilities=capabilities, user=user or User()))
     )
     assert status == ExitStatus(0, None)
     return [int(word, 16) for word in text.split()[1::2]]

@@ -11,7 +11,6 @@ import sys
 import textwrap
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ pytestmark = pytest.mark.root
 def process(bench: Bench, *args: str, **changes: object) -> Spec:
     """Return a container with changes of ProcessSpec's fields."""
     spec = bench.spec(*args)
-    return replace(spec, process=replace(spec.process, **changes))  # type: ignore[arg-type]
+    return spec._replace(process=spec.process._replace(**changes))  # type: ignore[arg-type]
 
 
 def test_exit_code_and_output(bench: Bench) -> None:
@@ -236,8 +235,8 @@ def test_setuid_programs_work(bench: Bench, tmp_path: Path) -> None:
     (programs / "id").chmod(0o4755)
     spec = process(bench, "/mnt/id", "-u", user=User(uid=1000, gid=1000))
     mounts = (*default_mounts(), Mount(destination=b"mnt", type="bind", source=str(programs)))
-    spec = replace(spec, rootfs=Directory(path=Path("/"), read_only=True), mounts=mounts)
-    strict = replace(spec, process=replace(spec.process, no_new_privileges=True))
+    spec = spec._replace(rootfs=Directory(path=Path("/"), read_only=True), mounts=mounts)
+    strict = spec._replace(process=spec.process._replace(no_new_privileges=True))
 
     assert (ExitStatus(0, None), "0\n") == bench.run(spec)
     assert (ExitStatus(0, None), "1000\n") == bench.run(strict)
@@ -338,7 +337,7 @@ def test_no_descriptor_of_the_launcher_is_inherited(bench: Bench) -> None:
 def test_a_reaper_holds_nothing(bench: Bench) -> None:
     """The pid 1 of --init is a fork of the launcher; not even a tracer finds the launcher's descriptors in it."""
     spec = bench.spec("/bin/sh", "-c", "ls /proc/1/fd; echo $$", init=True)
-    spec = replace(spec, process=replace(spec.process, capabilities=DEFAULT_CAPABILITIES | {"CAP_SYS_PTRACE"}))
+    spec = spec._replace(process=spec.process._replace(capabilities=DEFAULT_CAPABILITIES | {"CAP_SYS_PTRACE"}))
     assert (ExitStatus(0, None), "2\n") == bench.run(spec)
 
 
@@ -355,7 +354,7 @@ def test_what_no_kernel_takes(bench: Bench, change: dict[str, Any], message: str
     """Arguments, variables and paths that cannot be passed on are told before anything starts."""
     spec = bench.spec("/bin/true")
     with pytest.raises(SpecError, match=message):
-        bench.run(replace(spec, process=replace(spec.process, **change)))
+        bench.run(spec._replace(process=spec.process._replace(**change)))
 
 
 def test_many_threads_at_once(launcher: Launcher, base: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,7 +130,7 @@ def test_bare_image(tmp_path: Path, bench: Bench) -> None:
     """From nothing: the upper itself is the root; /dev, /proc and /sys stay behind, as with the reference."""
     mounts = (*default_mounts(), bind(bench.base / "bin", "bin"))
     rootfs = Overlay(lowers=(), upper=bench.upper, work=bench.work)
-    bench.run(replace(bench.spec("/bin/busybox", "touch", "/made", mounts=mounts), rootfs=rootfs))
+    bench.run(bench.spec("/bin/busybox", "touch", "/made", mounts=mounts)._replace(rootfs=rootfs))
 
     assert bench.changes() == ["dev", "made", "proc", "sys"]
 
@@ -210,7 +209,7 @@ def test_layers_as_a_mount(bench: Bench, tmp_path: Path) -> None:
 
     assert bench.sh("cat /mnt/*; echo new > /mnt/new", mounts=mounts) == "top\ndeep\n"
     assert [path.name for path in parts["scratch"].iterdir()] == ["new"]
-    closed = replace(layers, read_only=True)
+    closed = layers._replace(read_only=True)
     assert bench.run(bench.spec("touch", "/mnt/x", mounts=(*default_mounts(), closed)))[0] == ExitStatus(1, None)
 
 
@@ -218,8 +217,8 @@ def test_read_only_root(bench: Bench, tmp_path: Path) -> None:
     """A read-only root cannot be written; what is mounted in it can, and mount points are still made."""
     rootfs = Overlay(lowers=(bench.base,), upper=bench.upper, work=bench.work, read_only=True)
     mounts = (*default_mounts(), bind(tmp_path, "new/point"))
-    spec = replace(
-        bench.spec("sh", "-c", "touch /x; echo y > /new/point/y; echo z > /dev/shm/z", mounts=mounts), rootfs=rootfs
+    spec = bench.spec("sh", "-c", "touch /x; echo y > /new/point/y; echo z > /dev/shm/z", mounts=mounts)._replace(
+        rootfs=rootfs
     )
     text = bench.run(spec)[1]
 
@@ -269,7 +268,7 @@ def test_six_hundred_layers(bench: Bench, tmp_path: Path) -> None:
     os.mknod(layers[0] / "n/3", 0o020000, 0)  # the topmost layer takes away what the fourth brought
     rootfs = Overlay(lowers=tuple(layers), upper=bench.upper, work=bench.work)
     status, text = bench.run(
-        replace(bench.spec("sh", "-c", "cat /last; ls /n | wc -l; ls /n/3; echo hi > /n/5"), rootfs=rootfs)
+        bench.spec("sh", "-c", "cat /last; ls /n | wc -l; ls /n/3; echo hi > /n/5")._replace(rootfs=rootfs)
     )
 
     assert text.splitlines()[:2] == ["599", "599"]
@@ -282,7 +281,7 @@ def test_too_many_layers(bench: Bench) -> None:
     """Beyond what can be stacked there is an error that says so."""
     rootfs = Overlay(lowers=(bench.base,) * 1000, upper=bench.upper, work=bench.work)
     with pytest.raises(SetupError, match="more than 999 layers"):
-        bench.run(replace(bench.spec("true"), rootfs=rootfs))
+        bench.run(bench.spec("true")._replace(rootfs=rootfs))
 
 
 def test_directory_as_root(bench: Bench, tmp_path: Path) -> None:

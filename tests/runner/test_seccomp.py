@@ -6,7 +6,6 @@ import json
 import os
 import struct
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -253,8 +252,8 @@ def _try(bench: Bench, tmp_path: Path, calls: list[str], *, filtered: bool) -> l
     program.write_text(TRY)
     spec = bench.spec(os.path.realpath(sys.executable), "-I", "-S", "/mnt/try.py", *calls)
     mounts = (*default_mounts(), Mount(destination=b"mnt", type="bind", source=str(tmp_path), options=("ro",)))
-    spec = replace(spec, rootfs=Directory(path=Path("/"), read_only=True), mounts=mounts)
-    status, text = bench.run(spec if filtered else replace(spec, seccomp=None))
+    spec = spec._replace(rootfs=Directory(path=Path("/"), read_only=True), mounts=mounts)
+    status, text = bench.run(spec if filtered else spec._replace(seccomp=None))
 
     assert status == ExitStatus(0, None)
     return [int(line.split()[1]) for line in text.splitlines()]
