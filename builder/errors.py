@@ -12,9 +12,10 @@ BuildError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from grammar import Diagnostic
+if TYPE_CHECKING:
+    from grammar import Diagnostic
 
 
 class BuildError(Exception):

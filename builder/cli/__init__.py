@@ -23,6 +23,15 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
         sys.stdout.write(f"pybuild {VERSION}\n")
         sys.exit(0)
+    if "run" in words:
+        with _QuietInterrupt():
+            from builder.cli.runwords import read_call  # noqa: PLC0415
+
+            call = read_call(words)
+            if call is not None:
+                from builder.cli.running import status_of  # noqa: PLC0415
+        if call is not None:
+            sys.exit(status_of(call))
     with _QuietInterrupt():
         from builder.cli.app import app  # noqa: PLC0415
         from builder.cli.errors import exit_status  # noqa: PLC0415

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from builder.errors import UsageError
-from grammar.record import Record
 
 if TYPE_CHECKING:
     from layerstore import Store
@@ -22,7 +21,7 @@ LOG_LINES = 6
 """How many lines of a running step's log the tty progress shows, as BuildKit does without BUILDKIT_TTY_LOG_LINES."""
 
 
-class Settings(Record):
+class Settings(NamedTuple):
     """The process as commands see it; `click.pass_obj` hands it to every command.
 
     `root` is the store's directory, absolute. `docker_config` is the directory of Docker's config.json; `auth_file` and

@@ -12,14 +12,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-import click
-
 from builder.errors import BuildError, Canceled, LocatedError, StepFailed
-from grammar import GrammarError, LocatedGrammarError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
+
+    import click
 
     from builder.cli.app import App
 
@@ -73,19 +72,30 @@ class Ended(BaseException):
 
 def exit_status(app: App, words: Sequence[str]) -> int:
     """Run the command that `words` name; report what goes wrong on stderr; return the exit status of the process."""
+    import click  # noqa: PLC0415 - commands that are read without it do without it
+
+    def invoke() -> object:
+        try:
+            with app.make_context("pybuild", list(words)) as context:
+                return app.invoke(context)
+        except click.exceptions.Exit as ended:
+            return ended.exit_code
+
+    return reported(invoke, debug="--debug" in words[: app.skip_own_options(words)])
+
+
+def reported(act: Callable[[], object], *, debug: bool) -> int:
+    """Do what the user asked for; report what goes wrong on stderr; return the exit status of the process."""
     _catch_termination()
     # UTF-8 whatever the locale says, as every tool around containers writes; file names that are none stay as they are.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
-        with app.make_context("pybuild", list(words)) as context:
-            result = app.invoke(context)
-            sys.stdout.flush()
-    except click.exceptions.Exit as ended:
-        return _flushed(ended.exit_code)
+        result = act()
+        sys.stdout.flush()
     except (Exception, KeyboardInterrupt, Ended) as error:  # noqa: BLE001 - this is the place where all of them end
-        return report(error, sys.stderr, debug="--debug" in words[: app.skip_own_options(words)])
+        return report(error, sys.stderr, debug=debug)
     return result if isinstance(result, int) else 0
 
 
@@ -94,6 +104,8 @@ def report(error: BaseException, out: TextIO, *, debug: bool = False) -> int:
     if isinstance(error, BrokenPipeError) and _reader_is_gone():
         _discard_output()
         return BROKEN_PIPE
+    import click  # noqa: PLC0415 - see `exit_status`
+
     told = _tell(error)
     if told is None:
         return _report_bug(error, out, debug=debug)
@@ -107,6 +119,10 @@ def report(error: BaseException, out: TextIO, *, debug: bool = False) -> int:
 
 def _tell(error: BaseException) -> tuple[str, int] | None:
     """Return the text and the exit status of `error`; None for a bug."""
+    import click  # noqa: PLC0415 - see `exit_status`
+
+    from grammar import GrammarError, LocatedGrammarError  # noqa: PLC0415 - likewise
+
     match error:
         case KeyboardInterrupt() | click.Abort():
             return "canceled", INTERRUPTED
@@ -159,6 +175,8 @@ def _step(error: StepFailed) -> str:
 
 def _usage(error: click.ClickException) -> str:
     """A command line that means nothing, in the words that all other errors use; help where there was none at all."""
+    import click  # noqa: PLC0415 - see `exit_status`
+
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return error.format_message()
     message = error.format_message().rstrip(".")
@@ -223,14 +241,6 @@ def _catch_termination() -> None:
         # A process started with nohup ignores SIGHUP, and so do we then.
         if signal.getsignal(signum) is signal.SIG_DFL:
             signal.signal(signum, end)
-
-
-def _flushed(status: int) -> int:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError as error:
-        return report(error, sys.stderr)
-    return status
 
 
 def _write(out: TextIO, text: str) -> None:
