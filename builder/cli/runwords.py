@@ -104,7 +104,7 @@ def _read(todo: list[str]) -> dict[str, Any] | None:
     """Read options, image and arguments from a reversed list of words."""
     given: dict[str, Any] = {option.value: _absent(option) for option in OPTIONS}
     by_name = {name: option for option in OPTIONS for name in option.names}
-    while todo and todo[-1].startswith("-"):
+    while todo and todo[-1].startswith("-") and todo[-1] != "-":
         word = todo.pop()
         if word.startswith("--"):
             name, equals, value = word.partition("=")

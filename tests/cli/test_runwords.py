@@ -1,0 +1,112 @@
+"""The quick reader of `pybuild run`'s words: click, which reads the same table, says what is right."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import click
+import pytest
+
+from builder.cli.app import app
+from builder.cli.run import command
+from builder.cli.runwords import OPTIONS, read_call
+
+VALUES = ("", "-", "--", "1", "-1", "1.5", "x", "a=b", "=x", "bridge", "host", "always", "-it", "--rm", "run", "box")
+
+
+def by_click(words: list[str]) -> dict[str, Any] | None:
+    """What click makes of the words after `run`; None if it refuses them."""
+    try:
+        context = command.make_context("run", list(words))
+    except (click.ClickException, click.exceptions.Exit):
+        return None
+    return context.params
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["box"],
+        ["--rm", "box", "true"],
+        ["-it", "box", "-it"],
+        ["-ite", "A=1", "-eB=2", "-e=C", "box"],
+        ["--env=A=1", "--env", "B", "-p80", "-p", "81", "box", "--", "x"],
+        ["--network=none", "--net", "host", "box"],
+        ["--cpus", "1.5", "-c", "2", "--pids-limit", "-1", "box"],
+        ["--name", "", "--entrypoint=", "box", ""],
+        ["-v", "--rm", "box"],
+        ["--rm", "-", "x"],
+    ],
+    ids=" ".join,
+)
+def test_plain_calls_are_read(words: list[str]) -> None:
+    """What people write is read without click, and as click reads it."""
+    call = read_call(["run", *words])
+
+    assert call is not None
+    assert by_click(words) == call.given
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--rm"], ["--help"], ["--no-such", "box"], ["--cpus", "many", "box"], ["--network", "moon", "box"],
+     ["--rm=yes", "box"], ["-e"], ["--", "box"], ["-iz", "box"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_the_rest_is_clicks(words: list[str]) -> None:
+    """Help, mistakes and whatever is unusual are left to click."""
+    assert read_call(["run", *words]) is None
+
+
+def test_random_words_are_read_as_click_reads_them() -> None:
+    """Of many random lines none is read differently from click, and most that click takes are read."""
+    rng = random.Random(4)
+    names = [name for option in OPTIONS for name in option.names]
+    read = taken = 0
+    for _ in range(3000):
+        words: list[str] = []
+        for _ in range(rng.randrange(5)):
+            name = rng.choice(names)
+            value = rng.choice(VALUES)
+            words += rng.choice(([name], [name, value], [f"{name}={value}"], [f"{name}{value}"]))
+        words += rng.sample(VALUES, rng.randrange(4))
+        expected, call = by_click(words), read_call(["run", *words])
+        taken += expected is not None
+        if call is not None:
+            read += 1
+            assert expected == call.given, words
+
+    assert read > 0.9 * taken > 100
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--root", "/x", "run", "box"], ("/x", False)),
+        (["--debug", "--root=/y", "run", "box"], ("/y", True)),
+        (["run", "box"], (None, False)),
+    ],
+)
+def test_pybuilds_own_options_come_first(words: list[str], expected: tuple[str | None, bool]) -> None:
+    """--root and --debug before the command are read too."""
+    call = read_call(words)
+
+    assert call is not None
+    assert expected == (call.root, call.debug)
+
+
+@pytest.mark.parametrize(
+    "words", [["build", "run"], ["--root"], ["--root", "run"], ["--version", "run", "box"], ["-x"]]
+)
+def test_other_commands_are_not_taken_for_it(words: list[str]) -> None:
+    """`run` has to be the command, not somebody's argument."""
+    assert read_call(words) is None
+
+
+def test_the_table_is_clicks() -> None:
+    """Every option of the command comes from the table."""
+    names = {option.value for option in OPTIONS} | {"image", "args"}
+
+    assert names == {parameter.name for parameter in command.params}
+    assert command.name in app.list_commands(click.Context(app))
