@@ -37,9 +37,11 @@ def _options(function: F) -> F:
             case kind if kind is bool:
                 add = click.option(*names, is_flag=True, help=option.help)
             case kind if kind is list:
-                add = click.option(*names, multiple=True, metavar=option.metavar, help=option.help)
+                add = click.option(*names, multiple=True, metavar=option.metavar or None, help=option.help)
             case kind:
-                add = click.option(*names, type=kind, default=option.default, metavar=option.metavar, help=option.help)
+                add = click.option(
+                    *names, type=kind, default=option.default, metavar=option.metavar or None, help=option.help
+                )
         function = add(function)
     return function
 
