@@ -62,14 +62,14 @@ def options_text(dockerfile: grammar.Dockerfile, build_args: Mapping[str, str]) 
 
 
 def check(
-    store: Store,
+    store: Store | None,
     options: BuildOptions,
     dockerfile: grammar.Dockerfile,
     *,
     whole: bool,
     selection: Selection = REFERENCE,
 ) -> Report:
-    """Check a Dockerfile; GrammarError for check options that mean nothing.
+    """Check a Dockerfile; GrammarError for check options that mean nothing. Without a store no base image is known.
 
     Stages that the target does not need are looked at if `whole` is set and no target is given. The rules are those of
     the reference unless `selection` says otherwise.
@@ -108,7 +108,9 @@ class _Current:
 class CheckPlanner(Planner):
     """A planner that tells a linter what it sees; its graph is thrown away."""
 
-    def __init__(self, dockerfile: grammar.Dockerfile, options: BuildOptions, store: Store, linter: Linter) -> None:
+    def __init__(
+        self, dockerfile: grammar.Dockerfile, options: BuildOptions, store: Store | None, linter: Linter
+    ) -> None:
         self.linter = linter
         self.text = Text(dockerfile.ast.source)
         self.store_bases = StoreBases(store)

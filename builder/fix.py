@@ -27,7 +27,7 @@ class Fixed(Record):
     report: Report
 
 
-def fix(store: Store, options: BuildOptions, selection: Selection, *, unsafe: bool = False) -> Fixed:
+def fix(store: Store | None, options: BuildOptions, selection: Selection, *, unsafe: bool = False) -> Fixed:
     """Repair what the rules of `selection` object to; GrammarError for a Dockerfile that cannot be read.
 
     Fixes that are not safe are made if `unsafe` is set. Those that touch one another are made one after the other.

@@ -10,16 +10,19 @@ from layerstore.reference import Reference
 
 
 class StoreBases:
-    """Finds base images in the store whatever their platform; one that is not there is `unknown`, and empty."""
+    """Finds base images in the store whatever their platform; one that is not there is `unknown`, and empty.
 
-    def __init__(self, store: Store) -> None:
+    Without a store none is there.
+    """
+
+    def __init__(self, store: Store | None) -> None:
         self._store = store
         self.unknown: set[str] = set()
 
     def image(self, reference: Reference, platform: Platform) -> Base:
         """Return the image as something to plan on."""
         name = reference.canonical
-        image = self._store.images.get(name)
+        image = self._store.images.get(name) if self._store is not None else None
         if image is None:
             self.unknown.add(name)
             document = {"os": platform.os, "architecture": platform.architecture, "config": {}}

@@ -6,8 +6,7 @@ from grammar.ast import Flag, Word
 from grammar.node import Fault, Node
 from grammar.text import did_you_mean
 
-# Instruction -> flag -> whether it is a switch, has one value, or may be repeated.
-_FLAGS: dict[str, dict[str, str]] = {
+FLAGS: dict[str, dict[str, str]] = {
     "from": {"platform": "value"},
     "run": {"mount": "values", "network": "value", "security": "value", "device": "values"},
     "copy": {
@@ -35,6 +34,7 @@ _FLAGS: dict[str, dict[str, str]] = {
         "retries": "value",
     },
 }
+"""Instruction -> flag -> whether it is a switch, has one value, or may be repeated (`values`)."""
 
 # The reference never looks at what is written like a flag here.
 _UNCHECKED = ("arg", "stopsignal")
@@ -50,7 +50,7 @@ class Flags:
         self._found: dict[str, list[Flag]] = {}
         if node is None or not node.flags or node.keyword in _UNCHECKED:
             return
-        known = _FLAGS.get(node.keyword, {})
+        known = FLAGS.get(node.keyword, {})
         for flag in node.flags:
             _check(flag, known, node.keyword, repeated=flag.name in self._found)
             self._found.setdefault(flag.name, []).append(flag)

@@ -12,11 +12,11 @@ from grammar.text import did_you_mean, quote
 
 TYPES = ("bind", "cache", "secret", "ssh", "tmpfs")
 SHARING = ("locked", "private", "shared")
-_KEYS = (
+KEYS = (
     "type", "from", "source", "target", "readonly", "id", "sharing", "required", "size", "mode", "uid", "gid",
     "src", "dst", "destination", "ro", "rw", "readwrite", "env",
 )  # fmt: skip
-_ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
+ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
 _SWITCHES = ("readonly", "readwrite", "required")
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
@@ -83,16 +83,16 @@ def _options(text: str, expand: Callable[[str], str] | None) -> dict[str, str | 
     for field in _fields(text):
         key, equals, value = field.partition("=")
         key = key.lower()
-        name = _ALIASES.get(key, key)
+        name = ALIASES.get(key, key)
         if not equals:
             if name not in _SWITCHES:
-                near = f"write {key}=VALUE" if key in _KEYS else f"the keys are {', '.join(_KEYS)}"
+                near = f"write {key}=VALUE" if key in KEYS else f"the keys are {', '.join(KEYS)}"
                 raise MountError(f"invalid field '{field}' must be a key=value pair", hint=near)
             value = "true"
-        if key not in _KEYS:
+        if key not in KEYS:
             raise MountError(
-                f"unexpected key '{key}' in '{field}'{did_you_mean(key, _KEYS)}",
-                hint=f"the keys are {', '.join(_KEYS)}",
+                f"unexpected key '{key}' in '{field}'{did_you_mean(key, KEYS)}",
+                hint=f"the keys are {', '.join(KEYS)}",
             )
         known: str | None = value
         if name == "from":

@@ -8,13 +8,13 @@ from typing import Any
 
 from grammar import lalr
 from grammar.ast import Flag, Heredoc, Word
-from grammar.diagnostics import Span
+from grammar.diagnostics import Diagnostic, Span
 from grammar.heredoc import openings
 from grammar.source import Line, Source
 from grammar.text import BLANKS, WIDE_BLANKS, did_you_mean, quote
 
 # The shape of each keyword's arguments: a start symbol of dockerfile.lark, and whether a JSON list may stand instead.
-_SHAPES = {
+SHAPES = {
     "add": ("list", True),
     "arg": ("pairs", False),
     "cmd": ("shell", True),
@@ -51,6 +51,11 @@ class Fault(Exception):
         self.message = message
         self.span = span
         self.hint = hint
+
+    @property
+    def diagnostic(self) -> Diagnostic:
+        """What there is to tell the user."""
+        return Diagnostic(code=self.code, message=self.message, span=self.span, hint=self.hint)
 
 
 class Node:
@@ -135,11 +140,11 @@ def _read(line: Line, offset: int, escape: str, *, trigger: bool = False) -> Nod
     while end < len(text) and text[end] not in BLANKS:
         end += 1
     node = Node(line, text, offset, Word(text=text[offset:end], span=line.span(offset, end)))
-    shape = _SHAPES.get(node.keyword)
+    shape = SHAPES.get(node.keyword)
     if shape is None and trigger:
         return node  # whoever runs it is told
     if shape is None:
-        known = sorted(_SHAPES)
+        known = sorted(SHAPES)
         near = did_you_mean(node.keyword, known)
         if node.word.text.isupper():
             near = near[:15] + near[15:].upper()

@@ -23,7 +23,7 @@ def parse(data: bytes, *, name: str = "Dockerfile") -> Ast:
         try:
             instructions.append(transform(node))
         except Fault as fault:
-            faults.append(_diagnostic(fault))
+            faults.append(fault.diagnostic)
     if faults:
         raise ParseError(tuple(faults), source=source.text, name=name)
     return Ast(
@@ -59,7 +59,7 @@ def parse_instruction(text: str, *, escape: str = "\\", at: Span | None = None) 
             made = transform(nodes[0])
             return made if at is None else _placed(made, at)
         except Fault as fault:
-            faults.append(_diagnostic(fault))
+            faults.append(fault.diagnostic)
     if not faults:
         span = source.line_span(nodes[1].line.first, nodes[1].line.last)
         raise source.fail("trigger", "a trigger has to be a single instruction", span, "use one ONBUILD for each")
@@ -86,22 +86,19 @@ def _nodes(source: Source, faults: list[Diagnostic]) -> Iterator[Node]:
             try:
                 yield read(line, source)
             except Fault as fault:
-                faults.append(_diagnostic(fault))
+                faults.append(fault.diagnostic)
     except ParseError as error:
         # What follows an unterminated heredoc is its body; directives that contradict each other leave nothing to read.
         faults += error.diagnostics
         return
     if not found:
-        raise _empty(source)
+        raise no_instructions(source)
 
 
-def _empty(source: Source) -> ParseError:
+def no_instructions(source: Source) -> ParseError:
+    """Return the error for a file that has none."""
     count = source.line_count
     if not source.text:
         return source.fail("empty-file", "the Dockerfile cannot be empty", None, "start it with FROM image")
     span = source.line_span(count, count)
     return source.fail("no-instructions", "file with no instructions", span, "start it with FROM image")
-
-
-def _diagnostic(fault: Fault) -> Diagnostic:
-    return Diagnostic(code=fault.code, message=fault.message, span=fault.span, hint=fault.hint)

@@ -17,7 +17,7 @@ from grammar.mount import parse_mount
 from grammar.node import Fault, Node
 from grammar.text import did_you_mean, quote
 
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
+STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
 _ONBUILD = re.compile(r"\s*ONBUILD\s*", re.IGNORECASE)
 _MILLISECOND = 10**6
 _NETWORKS = ("default", "host", "none")
@@ -52,7 +52,7 @@ def _from(node: Node, flags: Flags, common: dict[str, Any]) -> ast.From:
             "from-arguments", "FROM requires either one or three arguments", node.span, "write FROM image [AS name]"
         )
     name = words[2] if len(words) == 3 else None
-    if name is not None and not _STAGE_NAME.fullmatch(name.text.lower()):
+    if name is not None and not STAGE_NAME.fullmatch(name.text.lower()):
         raise Fault(
             "stage-name",
             f"invalid name for build stage: {quote(name.text)}, name can't start with a number or contain symbols",

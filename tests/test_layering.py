@@ -15,7 +15,11 @@ THIRD_PARTY = {
     "grammar": {"lark"},
     "layerstore": {"zstandard", "urllib3", "isal"},
     "runner": {"pyroute2"},
-    "builder": {"click", "tqdm", "urllib3"},
+    "builder": {"click", "tqdm", "urllib3", "pygls", "lsprotocol"},
+}
+OPTIONAL = {
+    "pygls": "builder/lsp/server.py",
+    "lsprotocol": "builder/lsp/server.py",
 }
 CTYPES = {
     "runner/syscalls.py": "the wrappers of the system calls that Python lacks",
@@ -96,6 +100,14 @@ def test_third_party_imports(package: str) -> None:
     }
 
     assert set() == found
+
+
+@pytest.mark.parametrize("library", OPTIONAL)
+def test_optional_libraries_have_one_home(library: str) -> None:
+    """What need not be installed is imported by one module, which one command imports."""
+    found = {relative(path) for path in sources(*PACKAGES) for name in imports(path) if name.split(".")[0] == library}
+
+    assert {OPTIONAL[library]} == found
 
 
 def test_ctypes_has_two_homes() -> None:

@@ -55,6 +55,7 @@ COMMANDS = {
     "graph": Listed("graph", "Dockerfile", "Show the steps of a target and what each needs"),
     "parse": Listed("parse", "Dockerfile", "Show how a Dockerfile is understood"),
     "expand": Listed("expand", "Dockerfile", "Expand the variables of a word as a Dockerfile does"),
+    "lsp": Listed("lsp", "Dockerfile", "Serve an editor that edits Dockerfiles"),
     "store": Listed("store", "Machine", "Check, measure and clean the layer store"),
     "doctor": Listed("doctor", "Machine", "Say what this host allows, and what it lacks"),
 }
