@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from builder.cli.context import Settings
-from builder.cli.lookup import find_image
 from builder.errors import ExportError, UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +62,7 @@ def command(
 
 def _images(store: Store, names: Sequence[str]) -> list[Saved]:
     """Return what `names` mean, each image once with all the names it was asked by."""
+    from builder.cli.lookup import find_image  # noqa: PLC0415 - who only writes a file needs no store
     from layerstore.archive import Saved  # noqa: PLC0415
 
     found: dict[str, Saved] = {}
