@@ -19,7 +19,7 @@ from bench.floors import Floor
 from bench.measure import CommandFailed, Usage, measure, own_peak, run
 from bench.registry import Registry, serve
 from bench.report import Comparison, Figures, Measured, show, to_json
-from bench.sandbox import inside
+from bench.sandbox import inside, spread
 from bench.tools import PEERS, Pybuild, Tool, Unable
 from bench.works import NotDone, Sizes, Work, works
 
@@ -109,6 +109,8 @@ def _roomy() -> str:
 
 def _compare(options: Options, place: Path) -> Comparison:
     """Measure everything."""
+    for directory in (place, place / "works"):
+        spread(directory)
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(_tools(options.peers, place))
         try:
@@ -170,13 +172,13 @@ def _work(work: Work, tools: Sequence[Tool], repeat: int) -> Measured:
     runs: dict[str, list[Usage]] = {tool.name: [] for tool in able}
     floors = [] if work.budget is None or work.budget.seconds is None else list(work.floors())
     under: dict[str, list[Usage]] = {floor.name: [] for floor in floors}
-    for _ in range(repeat):
+    for number in range(repeat):
         for tool in able:
             if tool.name not in measured.failed:
                 with _failures(measured, tool):
                     runs[tool.name].append(_once(work, tool))
         for floor in floors:
-            under[floor.name].append(_floor(floor))
+            under[floor.name].append(_floor(floor, number))
     for tool in able:
         if tool.name not in measured.failed:
             with _failures(measured, tool):
@@ -207,11 +209,10 @@ def _once(work: Work, tool: Tool) -> Usage:
     return done.usage
 
 
-def _floor(floor: Floor) -> Usage:
+def _floor(floor: Floor, number: int) -> Usage:
     """One run of a floor."""
-    floor.ready()
     os.sync()
-    return measure(floor.commands()).usage
+    return measure(floor.commands(number)).usage
 
 
 if __name__ == "__main__":

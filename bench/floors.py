@@ -15,24 +15,21 @@ from bench.measure import Command
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """A shell script that does the bare work in `place`; `again` is what has to be gone before it is run again."""
+    """A shell script that does the bare work in `place`; `$1` in it is a directory that is not there yet."""
 
     name: str
     script: str
     place: Path
-    again: Path | None = None
 
-    def ready(self) -> None:
-        """Before each run; not measured."""
-        self.place.mkdir(parents=True, exist_ok=True)
-        if self.again is not None:
-            shutil.rmtree(self.again, ignore_errors=True)
+    def commands(self, number: int) -> Sequence[Command]:
+        """What is measured, for the run with this number.
 
-    def commands(self) -> Sequence[Command]:
-        """What is measured."""
+        What a run leaves stays there: ext4 without a journal takes no inode again that was freed within a minute, and
+        the search for one that was not makes the next files many times slower.
+        """
         path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin"
         environ = {"PATH": path, "LC_ALL": "C"}
-        return [Command(argv=["sh", "-e", "-c", self.script], environ=environ, cwd=self.place)]
+        return [Command(argv=["sh", "-e", "-c", self.script, "sh", f"out{number}"], environ=environ, cwd=self.place)]
 
 
 def walk(context: Path) -> Floor:
@@ -46,31 +43,29 @@ def tar(context: Path) -> Floor:
     return Floor(name="tar | sha256sum", script=f"tar -C {_quoted(context)} -c . | sha256sum", place=context)
 
 
-def copy(context: Path, to: Path) -> Floor:
+def copy(context: Path, place: Path) -> Floor:
     """Every file copied."""
-    return Floor(name="cp -a", script=f"cp -a {_quoted(context)} {_quoted(to)}", place=to.parent, again=to)
+    return Floor(name="cp -a", script=f'cp -a {_quoted(context)} "$1"', place=_made(place))
 
 
-def links(context: Path, to: Path) -> Floor:
+def links(context: Path, place: Path) -> Floor:
     """A hard link for every file."""
-    return Floor(name="cp -al", script=f"cp -al {_quoted(context)} {_quoted(to)}", place=to.parent, again=to)
+    return Floor(name="cp -al", script=f'cp -al {_quoted(context)} "$1"', place=_made(place))
 
 
 def containers(root: Path, count: int) -> Floor:
     """Namespaces, a root directory and a program in them, so many times."""
     busybox = shutil.which("busybox") or "/bin/busybox"
-    root.mkdir(parents=True, exist_ok=True)
-    shutil.copy(os.path.realpath(busybox), root / "true")
+    shutil.copy(os.path.realpath(busybox), _made(root) / "true")
     one = f"unshare --mount --pid --ipc --uts --cgroup --fork chroot {_quoted(root)} /true"
     script = one if count == 1 else f"for n in $(seq {count}); do {one}; done"
     return Floor(name="unshare chroot true" + (f" × {count}" if count > 1 else ""), script=script, place=root)
 
 
-def write(program: str, to: Path) -> Floor:
+def write(program: str, place: Path) -> Floor:
     """An awk program of busybox that writes into the working directory, and all that is read and hashed."""
-    quoted = _quoted(to)
-    script = f"mkdir {quoted}; cd {quoted}; busybox awk {shlex.quote(program)}; tar -c . | sha256sum"
-    return Floor(name="awk; tar | sha256sum", script=script, place=to.parent, again=to)
+    script = f'mkdir "$1"; cd "$1"; busybox awk {shlex.quote(program)}; tar -c . | sha256sum'
+    return Floor(name="awk; tar | sha256sum", script=script, place=_made(place))
 
 
 def upload(blob: Path, host: str) -> Floor:
@@ -93,6 +88,11 @@ def interpreter() -> Floor:
 
 def _python() -> str:
     return f"{shlex.quote(os.path.realpath(sys.executable))} -I -S -c pass"
+
+
+def _made(place: Path) -> Path:
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def _quoted(path: Path) -> str:

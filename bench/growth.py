@@ -21,7 +21,7 @@ from bench import machine, page
 from bench.contexts import file_of, write_context, write_random
 from bench.measure import Usage, measure, run
 from bench.plot import Series, draw
-from bench.sandbox import inside
+from bench.sandbox import inside, spread
 from bench.tools import BASE, Pybuild
 from bench.works import NotDone
 
@@ -273,6 +273,7 @@ def main(words: Sequence[str]) -> int:
     unknown = sorted(set(names) - set(CURVES))
     if unknown:
         raise SystemExit(f"no such curve: {', '.join(unknown)} (there are {', '.join(CURVES)})")
+    spread(place)
     curves = []
     for name in names:
         pybuild = Pybuild(place / name / "pybuild")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,5 +44,11 @@ def _distribution() -> str:
 
 
 def _file_system(place: Path) -> str:
-    done = subprocess.run(["stat", "-f", "-c", "%T", str(place)], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """The type of the file system that a directory is on."""
+    device = os.stat(place).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, kind = line.partition(" - ")
+        if fields.split()[2] == number:
+            return kind.split()[0]
+    return "unknown"

@@ -50,6 +50,16 @@ def inside(module: str, words: Sequence[str], *, parent: Path) -> Path | int:
             _remove_empty(group)
 
 
+def spread(directory: Path) -> None:
+    """Make a directory, if it is not there, whose directories ext4 puts in different places of the disk.
+
+    What is deleted in one of them does then not slow down the others, see `Floor.commands`. Other file systems know no
+    such attribute and need none.
+    """
+    directory.mkdir(exist_ok=True)
+    subprocess.run(["chattr", "+T", str(directory)], stderr=subprocess.DEVNULL, check=False)
+
+
 def _run(argv: Sequence[str], place: str) -> int:
     """Run a program in new namespaces, killed if this process is, and return its exit status."""
     namespaces = ("--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--net")

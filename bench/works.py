@@ -288,7 +288,7 @@ class Files(Work):
 
     def floors(self) -> Sequence[Floor]:
         """A tar, hashed; and a copy."""
-        return [floors.tar(self.context), floors.copy(self.context, self.place / "copy")]
+        return [floors.tar(self.context), floors.copy(self.context, self.place / "copies")]
 
 
 class NewFiles(Files):
@@ -353,7 +353,7 @@ class Written(Work):
 
     def floors(self) -> Sequence[Floor]:
         """The same program and a tar, hashed."""
-        return [floors.write(self.script("."), self.place / "out")]
+        return [floors.write(self.script("."), self.place / "outs")]
 
 
 class Pushed(Work):
