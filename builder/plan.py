@@ -210,7 +210,7 @@ class Planner:
             if (base := self._stage_index(name, before=index, fold=False)) is not None:
                 work.append(base)
             for instruction in stage.instructions:
-                found = [self._from_index(text) for text in _from_names(instruction)]
+                found = [self._from_index(text) for text in stage_names(instruction)]
                 work += [one for one in found if one is not None and one < index]
         return sorted(seen - {self.target})
 
@@ -486,8 +486,8 @@ def _counted(instructions: tuple[grammar.Instruction, ...]) -> int:
     return sum(isinstance(one, grammar.Run | grammar.Copy | grammar.Add | grammar.Workdir) for one in instructions)
 
 
-def _from_names(instruction: grammar.Instruction) -> list[str]:
-    """The stages an instruction names with --from or a mount's from=."""
+def stage_names(instruction: grammar.Instruction) -> list[str]:
+    """Return the stages, contexts or images that an instruction names with --from or a mount's from=."""
     match instruction:
         case grammar.Copy(from_=from_) if from_ is not None:
             return [from_.text]

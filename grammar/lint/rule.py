@@ -13,6 +13,7 @@ from grammar.diagnostics import Diagnostic, Position, Severity, Span
 from grammar.errors import ExpandError
 from grammar.expand import expand
 from grammar.lint.fix import Fix, Text
+from grammar.lint.planned import PlannedFile
 from grammar.record import Record
 from grammar.resolve import Dockerfile
 
@@ -153,6 +154,14 @@ class InstructionRule(Rule, ABC):
     @abstractmethod
     def check(self, instruction: Instruction, scope: StageScope) -> Iterator[Finding]:
         """Yield what the rule objects to; called once for every instruction of a stage, in order."""
+
+
+class GraphRule(Rule, ABC):
+    """A rule about what the stages of a plan are and how they hang together."""
+
+    @abstractmethod
+    def check(self, file: PlannedFile) -> Iterator[Finding]:
+        """Yield what the rule objects to; called once, when all stages that are looked at are planned."""
 
 
 class PlanRule(Rule):

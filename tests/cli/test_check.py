@@ -269,3 +269,25 @@ def test_sarif_fixes(flawed: Project) -> None:
         (one["insertedContent"]["text"], one["deletedRegion"]["startColumn"], one["deletedRegion"]["endColumn"])
         for one in change["replacements"]
     ]
+
+
+def test_warnings_of_the_ignore_file(project: Project) -> None:
+    """What stands in another file is shown with that file's lines, in every form."""
+    project.dockerfile("FROM scratch")
+    project.write(".dockerignore", "Dockerfile\nnowhere\n")
+    text = project("check", status=1).out.decode()
+
+    assert "WARNING: UnusedIgnorePattern - pybuild check --explain UnusedIgnorePattern\n" in text
+    assert ".dockerignore:2\n" in text
+    assert "   2 | >>> nowhere\n" in text
+    answer = json.loads(project("check", "--format", "json", status=1).out)
+    assert [(1, 2)] == [
+        (one["location"]["sourceIndex"], one["location"]["ranges"][0]["start"]["line"]) for one in answer["warnings"]
+    ]
+    assert ["Dockerfile", ".dockerignore"] == [one["fileName"] for one in answer["sources"]]
+    assert b"::warning file=.dockerignore,line=2," in project("check", "--format", "github", status=1).out
+    run = json.loads(project("check", "--format", "sarif", status=1).out)["runs"][0]
+    assert ".dockerignore" == run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert b"no warnings" in project("build", "--check", ".").out
+    project.write(".pybuild.toml", "[check]\nextend-select = ['UnusedIgnorePattern']\n")
+    assert b"UnusedIgnorePattern" in project("build", "--check", ".", status=1).out

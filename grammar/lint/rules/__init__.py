@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from grammar.lint.rule import FileRule, InstructionRule, PlanRule, Rule
+from grammar.lint.rule import FileRule, GraphRule, InstructionRule, PlanRule, Rule
 from grammar.lint.rules.commands import JSONArgsRecommended, MultipleInstructionsDisallowed
-from grammar.lint.rules.context import CopyIgnoredFile
+from grammar.lint.rules.context import CopyIgnoredFile, UnusedIgnorePattern
 from grammar.lint.rules.descriptions import InvalidDefinitionDescription
 from grammar.lint.rules.layout import ConsistentInstructionCasing, NoEmptyContinuation
 from grammar.lint.rules.legacy import LegacyKeyValueFormat, MaintainerDeprecated
+from grammar.lint.rules.order import CopyBeforeInstall
+from grammar.lint.rules.packages import (
+    AptListsNotRemoved,
+    PinApkPackages,
+    PinAptPackages,
+    PinBaseImage,
+    PinNpmPackages,
+    PinPipPackages,
+)
 from grammar.lint.rules.platforms import (
     FromPlatformFlagConstDisallowed,
     InvalidBaseImagePlatform,
     RedundantTargetPlatform,
 )
 from grammar.lint.rules.ports import ExposeInvalidFormat, ExposeProtoCasing
-from grammar.lint.rules.secrets import SecretsUsedInArgOrEnv
-from grammar.lint.rules.stages import DuplicateStageName, FromAsCasing, ReservedStageName, StageNameCasing
-from grammar.lint.rules.variables import InvalidDefaultArgInFrom, UndefinedArgInFrom, UndefinedVar
+from grammar.lint.rules.secrets import SecretArgInImage, SecretsUsedInArgOrEnv
+from grammar.lint.rules.stages import DuplicateStageName, FromAsCasing, ReservedStageName, StageNameCasing, UnusedStage
+from grammar.lint.rules.variables import InvalidDefaultArgInFrom, UndeclaredGlobalArg, UndefinedArgInFrom, UndefinedVar
 from grammar.lint.rules.workdir import WorkdirRelativePath
 
 FILE_RULES: tuple[FileRule, ...] = (
@@ -48,6 +57,22 @@ PLAN_RULES: tuple[PlanRule, ...] = (
     InvalidBaseImagePlatform(),
     UndefinedVar(),
     CopyIgnoredFile(),
+    UnusedIgnorePattern(),
 )
 
-RULES: tuple[Rule, ...] = tuple(sorted((*FILE_RULES, *INSTRUCTION_RULES, *PLAN_RULES), key=lambda rule: rule.name))
+GRAPH_RULES: tuple[GraphRule, ...] = (
+    UnusedStage(),
+    UndeclaredGlobalArg(),
+    CopyBeforeInstall(),
+    AptListsNotRemoved(),
+    SecretArgInImage(),
+    PinBaseImage(),
+    PinAptPackages(),
+    PinApkPackages(),
+    PinPipPackages(),
+    PinNpmPackages(),
+)
+
+RULES: tuple[Rule, ...] = tuple(
+    sorted((*FILE_RULES, *INSTRUCTION_RULES, *PLAN_RULES, *GRAPH_RULES), key=lambda rule: rule.name)
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grammar.lint.rule import PlanRule
+from grammar.lint.rule import PYBUILD, PlanRule
 
 
 class CopyIgnoredFile(PlanRule):
@@ -21,3 +21,27 @@ class CopyIgnoredFile(PlanRule):
 
     description = "Attempting to Copy file that is excluded by .dockerignore"
     message = 'Attempting to {0} file "{1}" that is excluded by .dockerignore'
+
+
+class UnusedIgnorePattern(PlanRule):
+    """A pattern of the ignore file matches nothing in the build context.
+
+    What it does: it compares every pattern with the files that are there. Patterns for what comes and goes are excused:
+    those with a well-known name (.git, node_modules, dist, *.log, …) and those that .gitignore has too, unless the same
+    name lies deeper in the context, where the pattern does not look.
+
+    Why is this bad: what was meant to be left out is sent and copied. Patterns are relative to the root of the context,
+    other than in .gitignore; a comment has a line of its own.
+
+    Bad, in .dockerignore, with src/__pycache__ in the context:
+
+        __pycache__
+
+    Good:
+
+        **/__pycache__
+    """
+
+    description = "Patterns of the ignore file should match something"
+    group = PYBUILD
+    message = "Ignore pattern {0} matches nothing{1}"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from grammar.ast import From
+from grammar.ast import Cmd, Entrypoint, Expose, From, Healthcheck
 from grammar.diagnostics import Span
 from grammar.lint.fix import Edit, Fix, Text, rewrite
-from grammar.lint.rule import FileRule, Finding, found, keyword
-from grammar.resolve import Dockerfile
-from grammar.text import BLANKS, quote
+from grammar.lint.planned import PlannedFile
+from grammar.lint.rule import PYBUILD, FileRule, Finding, GraphRule, found, keyword
+from grammar.resolve import Dockerfile, Stage
+from grammar.text import BLANKS, nearest, quote
 
 RESERVED = ("context", "scratch")
 
@@ -124,3 +126,68 @@ class DuplicateStageName(FileRule):
             if stage.name in seen:
                 yield found(stage.from_, f"Duplicate stage name {quote(stage.name)}, stage names should be unique")
             seen.add(stage.name)
+
+
+_TARGETS = frozenset(
+    [
+        "app", "artifact", "artifacts", "bench", "bin", "binaries", "binary", "check", "ci", "cli", "coverage", "debug",
+        "default", "deploy", "dev", "devel", "development", "dist", "docs", "e2e", "export", "final", "fmt", "format",
+        "generate", "image", "integration", "lint", "local", "main", "prod", "production", "release", "run", "runner",
+        "runtime", "server", "shell", "slim", "staging", "test", "tests", "unit", "update", "validate", "vendor",
+        "verify", "vet", "worker",
+    ]
+)  # fmt: skip
+
+
+class UnusedStage(GraphRule):
+    """No other stage refers to this one, and nothing says that it is meant to be built by itself.
+
+    What it does: it looks at stages that no FROM, COPY --from or mount names, other than the last one. One without a
+    name can never be built. One with a name can, with --target, and nothing is said where it seems to be meant so: its
+    name has a part such as test, lint, dev, debug, prod, docs or export, it has a CMD, ENTRYPOINT, HEALTHCHECK or
+    EXPOSE, the comment above it describes it (`# name …`), or it starts from scratch to hold what others made. Nothing
+    is said with --target either, since then only what that needs is looked at.
+
+    Why is this bad: what is not built is not tried, and most often a name was misspelt or work was forgotten.
+
+    Bad:
+
+        FROM golang AS compiler
+        RUN go build -o /app
+        FROM debian
+        COPY app /usr/bin/app
+
+    Good:
+
+        FROM golang AS compiler
+        RUN go build -o /app
+        FROM debian
+        COPY --from=compiler /app /usr/bin/app
+    """
+
+    description = "Stages should be used by another stage or be meant as targets"
+    group = PYBUILD
+
+    def check(self, file: PlannedFile) -> Iterator[Finding]:
+        """Yield the FROM of each stage that nothing needs."""
+        if file.target is not None:
+            return
+        images = {stage.image for stage in file.stages.values() if stage.image}
+        images |= {step.image for stage in file.stages.values() for step in stage.steps if step.image}
+        for index in file.ends[:-1]:
+            stage = file.stages[index].stage
+            if stage.name is None:
+                yield found(stage.from_, "No stage uses this one, and without a name it is no target either")
+                continue
+            near = next((image for image in sorted(images) if nearest(image.lower(), [stage.name])), "")
+            if near:
+                yield found(stage.from_, f"No stage uses {quote(stage.name)}: is it meant by {quote(near)}?")
+            elif not _is_target(stage):
+                yield found(stage.from_, f"No stage uses {quote(stage.name)}: a build of the last one leaves it out")
+
+
+def _is_target(stage: Stage) -> bool:
+    assert stage.name is not None
+    if stage.description or set(re.split(r"[._-]", stage.name)) & _TARGETS or stage.from_.image.text == "scratch":
+        return True
+    return any(isinstance(one, Cmd | Entrypoint | Healthcheck | Expose) for one in stage.instructions)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-from grammar.ast import Ast, Instruction, Word
+from grammar.ast import Ast, Instruction, Run, Word
 from grammar.diagnostics import Position, Span
 from grammar.lint.fix import Edit, Fix, Text, insertion
-from grammar.lint.rule import PlanRule, keyword
+from grammar.lint.planned import PlannedFile
+from grammar.lint.rule import PYBUILD, Finding, GraphRule, PlanRule, found, keyword
+from grammar.lint.shell import script_of, variables
 from grammar.text import WIDE_BLANKS
 
 
@@ -48,6 +51,53 @@ class UndefinedVar(PlanRule):
 
     description = "Variables should be defined before their use"
     message = "Usage of undefined variable '${0}'{1}"
+
+
+class UndeclaredGlobalArg(GraphRule):
+    """A RUN uses an ARG that is declared above the first FROM only: in the stage it is empty.
+
+    What it does: it looks in the commands of RUN for variables that an ARG above the first FROM declares and neither
+    the stage nor its base image nor the command itself sets. Words of other instructions are the business of
+    UndefinedVar, which has the same fix. Where the base image is not in the store, nothing is said of variables that
+    choose it, which it may well set itself.
+
+    Why is this bad: ARGs above the first FROM are seen by FROM lines alone; a stage that wants one has to say so.
+
+    Bad:
+
+        ARG VERSION=1.2
+        FROM debian
+        RUN fetch app-$VERSION
+
+    Good:
+
+        ARG VERSION=1.2
+        FROM debian
+        ARG VERSION
+        RUN fetch app-$VERSION
+    """
+
+    description = "A stage has to declare the global ARGs that it uses"
+    group = PYBUILD
+
+    def check(self, file: PlannedFile) -> Iterator[Finding]:
+        """Yield the first use of each variable in a stage, with the fix that declares it."""
+        told: set[tuple[int, str]] = set()
+        for index, stage in sorted(file.stages.items()):
+            chosen = "" if stage.known else f"{stage.stage.from_.image.text} {stage.image}"
+            for step in stage.steps:
+                if not isinstance(step.instruction, Run) or not step.posix:
+                    continue
+                for name in variables(script_of(step.instruction).text):
+                    # A stage that this one is based on repairs both.
+                    if name not in file.global_args or name in step.env or {(index, name), (stage.base, name)} & told:
+                        continue
+                    if f"${name}" in chosen or f"${{{name}" in chosen:
+                        continue
+                    told.add((index, name))
+                    message = f"Usage of global ARG '${name}', which the stage does not declare: it is empty here"
+                    fix = declare(name, step.instruction, file.dockerfile.ast, file.text)
+                    yield found(step.instruction, message, fix)
 
 
 def rename(name: str, wanted: str, word: Word, text: Text) -> Fix | None:
