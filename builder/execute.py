@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
@@ -28,9 +27,10 @@ from builder.copy import (
     select,
 )
 from builder.errors import BuildError, Canceled, LocatedError
-from builder.events import Event, Transfer
+from builder.events import Event, Transfer, VertexId
 from builder.filetree import EmptyTree, FileTree
 from builder.graph import Vertex
+from builder.lineage import Lineage
 from builder.ops import BindMount, CacheMount, ContextOp, CopyOp, ImageOp, MkdirOp, RunOp, ScratchOp
 from builder.solve import Result
 from grammar import Diagnostic
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from builder.context import LocalContext
     from builder.remote import Downloads
     from builder.runstep import RunSteps
-    from layerstore import Entry, View
+    from layerstore import Contents, Entry, View
 
 
 _CODES = ("store", "container")
@@ -86,6 +86,7 @@ class Executor:
         self._downloads: Downloads | None = None
         self._canceled = False
         self._trees: dict[str, LocalContext] = {}
+        self._selections: dict[VertexId, Selection] = {}
         self._views: dict[tuple[DiffId, ...], View] = {}
         self._lock = threading.Lock()
 
@@ -105,6 +106,8 @@ class Executor:
                 if vertex.ignore_cache or (isinstance(vertex.op, CopyOp) and vertex.op.remotes):
                     return None
                 with self._located(vertex):
+                    if isinstance(vertex.op, CopyOp) and self._is_new(vertex, inputs):
+                        return None
                     key, _ = self._step_key(vertex, inputs)
                 return self._find(key, inputs[0])
             case _:
@@ -120,9 +123,7 @@ class Executor:
         """The key that answers "is this step cached": the definition, the parent's chain, what else is read."""
         op = vertex.op
         if isinstance(op, CopyOp):
-            parent = "" if op.spec.independent else str(chain_id(inputs[0].layers))
-            sources = str(self._content_of_copy(op, vertex, inputs))
-            listed = ingredients(op, (("parent", parent), ("sources", sources)))
+            listed = self._copy_step(op, inputs, self._content_of_copy(op, vertex, inputs))
         elif isinstance(op, RunOp):
             read = tuple(
                 (f"input of mount {at}", str(self._content_of_mount(vertex, inputs, mount.input, mount.source)))
@@ -134,10 +135,44 @@ class Executor:
             listed = ingredients(op, (("parent", str(chain_id(inputs[0].layers))),))
         return key_of(listed), listed
 
+    @staticmethod
+    def _copy_step(op: CopyOp, inputs: Sequence[Result], content: Digest) -> tuple[Ingredient, ...]:
+        parent = "" if op.spec.independent else str(chain_id(inputs[0].layers))
+        return ingredients(op, (("parent", parent), ("sources", str(content))))
+
     def _content_of_copy(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result]) -> Digest:
         if len(inputs) == 1:
-            return select(op.spec, EmptyTree()).digest(self.store.files)
-        return self._content(op.spec, vertex.inputs[1], inputs[1])
+            return self._selection(op, vertex, inputs).digest(self.store.files)
+        known = self._remembered(op, vertex, inputs)
+        return self._told(op, vertex, inputs, None) if known is None else known
+
+    def _remembered(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result]) -> Digest | None:
+        """Return the digest of what a copy selects if that can be told without reading a file."""
+        if isinstance(vertex.inputs[1].op, ContextOp):
+            return self._selection(op, vertex, inputs).remembered(self.store.files)
+        return self.store.files.selection(self._fingerprint(op.spec, inputs[1]))
+
+    def _told(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result], read: Mapping[bytes, bytes] | None) -> Digest:
+        """Return the digest of what a copy selects, and remember it; `read` as in `Selection.digest`."""
+        digest = self._selection(op, vertex, inputs).digest(self.store.files, read)
+        if len(inputs) > 1 and not isinstance(vertex.inputs[1].op, ContextOp):
+            self.store.files.remember_selection(self._fingerprint(op.spec, inputs[1]), digest)
+        return digest
+
+    @staticmethod
+    def _fingerprint(spec: CopySpec, result: Result) -> bytes:
+        """Layers never change: it is enough to know which they are, and no tree is touched where they were seen."""
+        return key_of(ingredients(CopyOp(spec=spec), (("selected from", chain_id(result.layers)),))).encode()
+
+    def _selection(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result]) -> Selection:
+        """Return what a copy selects, looked at once."""
+        with self._lock:
+            known = self._selections.get(vertex.id)
+        if known is None or known.spec != op.spec:
+            known = select(op.spec, self.tree(vertex.inputs[1], inputs[1]) if len(inputs) > 1 else EmptyTree())
+            with self._lock:
+                self._selections[vertex.id] = known
+        return known
 
     def _content_of_mount(self, vertex: Vertex, inputs: Sequence[Result], at: int, source: str) -> Digest:
         """The digest of what a mount shows, or of what a cache starts with: `source` in the input `at`."""
@@ -145,14 +180,10 @@ class Executor:
         return self._content(spec, vertex.inputs[at], inputs[at])
 
     def _content(self, spec: CopySpec, vertex: Vertex, result: Result) -> Digest:
-        """Return the digest of what `spec` selects from `vertex`.
-
-        Layers never change: of those it is enough to know which they are, and no tree is touched when it is remembered.
-        """
+        """Return the digest of what `spec` selects from `vertex`."""
         if isinstance(vertex.op, ContextOp):
             return select(spec, self.context(vertex.op.name)).digest(self.store.files)
-        listed = ingredients(CopyOp(spec=spec), (("selected from", chain_id(result.layers)),))
-        fingerprint = key_of(listed).encode()
+        fingerprint = self._fingerprint(spec, result)
         known = self.store.files.selection(fingerprint)
         if known is None:
             known = select(spec, self.tree(vertex, result)).digest(self.store.files)
@@ -190,29 +221,28 @@ class Executor:
             return None
         return self.view(inputs[0].layers)
 
-    def _select(self, spec: CopySpec, vertex: Vertex, inputs: Sequence[Result]) -> Selection:
-        source = self.tree(vertex.inputs[1], inputs[1]) if len(inputs) > 1 else EmptyTree()
-        return select(spec, source)
-
     # -- making ---------------------------------------------------------------------------------------------------
 
     def make(self, vertex: Vertex, inputs: Sequence[Result], emit: Callable[[Event], None]) -> Result:
         """Make the result of `vertex`, or find what another process has made meanwhile."""
         with self._located(vertex):
             vertex = self._fetched(vertex, emit)
+            if isinstance(vertex.op, CopyOp) and (vertex.ignore_cache or self._is_new(vertex, inputs)):
+                with self._turn(self._lineage(vertex.op, vertex).key):
+                    # Whoever had the turn before may have made it.
+                    if vertex.ignore_cache or self._is_new(vertex, inputs):
+                        return self._made_unread(vertex, vertex.op, inputs)
             key, listed = self._step_key(vertex, inputs)
             # One maker per key among all processes: the second waits, and then finds.
             with self._turn(key):
                 if not vertex.ignore_cache and (found := self._find(key, inputs[0])) is not None:
                     return found
-                made = self._made(vertex, inputs, emit)
-                self.store.cache.put(
-                    CacheRecord(key=key, layers=(made.layer,), ingredients=listed, created=made.created)
-                )
-                below = inputs[0]
-                return Result(
-                    layers=(*below.layers, made.layer), created=(*below.created, made.created), note=made.note
-                )
+                return self._kept(key, listed, self._made(vertex, inputs, emit), inputs[0])
+
+    def _kept(self, key: CacheKey, listed: tuple[Ingredient, ...], made: MadeLayer, below: Result) -> Result:
+        """Record a step that was made; return what it results in."""
+        self.store.cache.put(CacheRecord(key=key, layers=(made.layer,), ingredients=listed, created=made.created))
+        return Result(layers=(*below.layers, made.layer), created=(*below.created, made.created), note=made.note)
 
     def _fetched(self, vertex: Vertex, emit: Callable[[Event], None]) -> Vertex:
         """Return `vertex` with what it downloads as files among its sources."""
@@ -245,14 +275,16 @@ class Executor:
         match op:
             case MkdirOp():
                 dest: FileTree | None = self.view(below) if below else None
-                plan = partial(plan_mkdir, os.fsencode(op.path), op.user, dest, created_ns=self.created_ns)
-                return self._layer(vertex, self._content_key(op, ()), plan, dest)
+                listed = self._content_key(op, ())
+                found = self._reusable(vertex, key_of(listed), dest)
+                if found is not None:
+                    return found
+                plan = plan_mkdir(os.fsencode(op.path), op.user, dest, created_ns=self.created_ns)
+                made = self._written(vertex, plan)
+                self._keep_facts(listed, plan, made)
+                return made
             case CopyOp():
-                dest = self._dest(op, inputs)
-                listed = self._content_key(op, (("sources", self._content_of_copy(op, vertex, inputs)),))
-                selection = self._select(op.spec, vertex, inputs)
-                plan = partial(plan_copy, op.spec, selection, dest, created_ns=self.created_ns, spool=self._spool())
-                return self._layer(vertex, listed, plan, dest)
+                return self._copied(vertex, op, inputs)
             case RunOp():
                 return MadeLayer(self._run_steps().run(vertex, op, inputs, self, emit), self._now_ns(), "")
             case ScratchOp() | ContextOp() | ImageOp():
@@ -264,29 +296,107 @@ class Executor:
         """What a copy's layer is made of wherever it lands; the facts of its records say where that is."""
         return ingredients(op, (("layer", "independent of what is below"), *inputs))
 
-    def _layer(
-        self, vertex: Vertex, listed: tuple[Ingredient, ...], plan: Callable[[], CopyPlan], dest: FileTree | None
-    ) -> MadeLayer:
-        """Write the layer of a copy, or take one that was made on another parent of which the same facts hold."""
-        from layerstore import Compression, Forms  # noqa: PLC0415 - a cached build makes no layer
+    # -- copies ---------------------------------------------------------------------------------------------------
 
-        key = key_of(listed)
+    def _lineage(self, op: CopyOp, vertex: Vertex) -> Lineage:
+        source = vertex.inputs[1] if len(vertex.inputs) > 1 else None
+        if source is None:
+            return Lineage(self.store, op, "", "")
+        if isinstance(source.op, ContextOp):
+            return Lineage(self.store, op, f"context {source.op.name}", str(source.op.root))
+        return Lineage(self.store, op, f"stage {source.stage}", "")
+
+    def _is_new(self, vertex: Vertex, inputs: Sequence[Result]) -> bool:
+        """Say whether a copy was never done and nobody has read what it selects: it cannot be cached then.
+
+        Its files are read once, while the layer is written, and only after that its key is known.
+        """
+        op = vertex.op
+        assert isinstance(op, CopyOp)
+        if len(inputs) == 1 or self._remembered(op, vertex, inputs) is not None:
+            return False
+        return not self._lineage(op, vertex).is_known()
+
+    def _made_unread(self, vertex: Vertex, op: CopyOp, inputs: Sequence[Result]) -> Result:
+        """Make a copy first and see then what it was a copy of; layers that were made of the same still count."""
+        dest = self._dest(op, inputs)
+        plan = self._plan(op, vertex, inputs, dest)
+        lineage = self._lineage(op, vertex)
+        from layerstore import Contents  # noqa: PLC0415 - a cached build makes no layer
+
+        contents = Contents()
+        made = self._written(vertex, plan, contents, lineage.latest())
+        content = self._told(op, vertex, inputs, contents.read)
+        step = self._copy_step(op, inputs, content)
+        if not vertex.ignore_cache and (found := self._find(key_of(step), inputs[0])) is not None:
+            return found
+        listed = self._content_key(op, (("sources", str(content)),))
+        reusable = self._reusable(vertex, key_of(listed), dest)
+        if reusable is None:
+            self._keep_facts(listed, plan, made)
+        lineage.note(made.layer)
+        return self._kept(key_of(step), step, reusable or made, inputs[0])
+
+    def _copied(self, vertex: Vertex, op: CopyOp, inputs: Sequence[Result]) -> MadeLayer:
+        """Make the layer of a copy whose content is known, or take one that was made on another parent."""
+        dest = self._dest(op, inputs)
+        content = self._content_of_copy(op, vertex, inputs)
+        listed = self._content_key(op, (("sources", str(content)),))
+        found = self._reusable(vertex, key_of(listed), dest)
+        if found is not None:
+            return found
+        selection = self._selection(op, vertex, inputs)
+        plan = self._plan(op, vertex, inputs, dest)
+        lineage = self._lineage(op, vertex)
+        from layerstore import Contents  # noqa: PLC0415 - a cached build makes no layer
+
+        contents = Contents(selection.data)
+        made = self._written(vertex, plan, contents, lineage.latest())
+        if not selection.data and self._told(op, vertex, inputs, contents.read) != content:
+            raise BuildError(
+                "the sources changed while they were copied", hint="build again once nothing writes to them"
+            )
+        self._keep_facts(listed, plan, made)
+        lineage.note(made.layer)
+        return made
+
+    def _plan(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result], dest: FileTree | None) -> CopyPlan:
+        selection = self._selection(op, vertex, inputs)
+        return plan_copy(op.spec, selection, dest, created_ns=self.created_ns, spool=str(self.store.root / "tmp"))
+
+    def _reusable(self, vertex: Vertex, key: CacheKey, dest: FileTree | None) -> MadeLayer | None:
+        """Return a layer that was made of the same content on a parent of which the same facts hold."""
         if not vertex.ignore_cache:
             for record in self.store.cache.find(key):
                 if facts_hold(record.facts, dest):
                     note = "layer reused: nothing that it depends on has changed"
                     return MadeLayer(record.layers[0], record.created, note)
-        planned = plan()
+        return None
+
+    def _written(
+        self, vertex: Vertex, plan: CopyPlan, contents: Contents | None = None, like: DiffId | None = None
+    ) -> MadeLayer:
+        from layerstore import Compression, Forms  # noqa: PLC0415 - a cached build makes no layer
+
         forms = Forms.TREE if vertex.id in self.wants_tree else Forms.BLOB
-        entries = self._until_canceled(planned.entries())
-        layer = self.store.layers.write(entries, forms=forms, compression=Compression.ZSTD, level=1)
-        created = self._now_ns()
-        if planned.facts is not None:
-            record = CacheRecord(
-                key=key, layers=(layer.diff_id,), facts=planned.facts, ingredients=listed, created=created
+        entries = self._until_canceled(plan.entries())
+        layer = self.store.layers.write(
+            entries, forms=forms, compression=Compression.ZSTD, level=1, contents=contents, like=like
+        )
+        return MadeLayer(layer.diff_id, self._now_ns(), "")
+
+    def _keep_facts(self, listed: tuple[Ingredient, ...], plan: CopyPlan, made: MadeLayer) -> None:
+        """Record a layer under what it was made of, if what it depends on in its parent is known."""
+        if plan.facts is not None:
+            self.store.cache.put(
+                CacheRecord(
+                    key=key_of(listed),
+                    layers=(made.layer,),
+                    facts=plan.facts,
+                    ingredients=listed,
+                    created=made.created,
+                )
             )
-            self.store.cache.put(record)
-        return MadeLayer(layer.diff_id, created, "")
 
     def _until_canceled(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         for entry in entries:
@@ -299,9 +409,6 @@ class Executor:
         from builder.turns import turn  # noqa: PLC0415 - a cached build makes nothing
 
         return turn(self.store, f"step-{key.hex}", lambda: self._canceled)
-
-    def _spool(self) -> str:
-        return str(self.store.root / "tmp")
 
     def materialise(self, vertex: Vertex, result: Result, source: str) -> Path:
         """Return where on the host `source` of a context lies, made like a copy and once per content."""

@@ -135,7 +135,7 @@ class Downloads:
             return False
         try:
             stamp = Stamp.of(os.stat(self._store.blobs.path(digest)))
-            if self._store.files.lookup([stamp]) == [digest]:
+            if self._store.files.lookup([stamp]) == [digest.raw]:
                 return True
             with self._store.blobs.open(digest) as blob:
                 while blob.read(1 << 20):
@@ -143,7 +143,7 @@ class Downloads:
         except (OSError, CorruptContent):
             self._store.blobs.remove(digest)
             return False
-        self._store.files.remember([(stamp, digest)], scanned_ns=_IMMUTABLE)
+        self._store.files.remember([(stamp, digest.raw)], scanned_ns=_IMMUTABLE)
         return True
 
     # -- asking ---------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class Downloads:
             _verify(remote, blob.digest)
         report(blob.size, blob.size)
         stamp = Stamp.of(os.stat(self._store.blobs.path(blob.digest)))
-        self._store.files.remember([(stamp, blob.digest)], scanned_ns=_IMMUTABLE)
+        self._store.files.remember([(stamp, blob.digest.raw)], scanned_ns=_IMMUTABLE)
         modified = answer.headers.get("Last-Modified", "")
         return _Known(
             etag=answer.headers.get("ETag", ""),

@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -103,11 +103,11 @@ FLAGS = -2
 class FileDigests(Protocol):
     """What remembers digests: `Store.files`."""
 
-    def lookup(self, stamps: Sequence[Stamp]) -> list[Digest | None]:
-        """Return the remembered digest of each file."""
+    def lookup(self, stamps: Sequence[Stamp]) -> list[bytes | None]:
+        """Return the remembered sha256 of each file."""
 
-    def remember(self, files: Iterable[tuple[Stamp, Digest]], *, scanned_ns: int) -> None:
-        """Remember digests of files seen at `scanned_ns` or later."""
+    def remember(self, files: Iterable[tuple[Stamp, bytes]], *, scanned_ns: int) -> None:
+        """Remember the sha256 of files seen at `scanned_ns` or later."""
 
     def selection(self, fingerprint: bytes) -> Digest | None:
         """Return the remembered digest of a selection."""
@@ -145,10 +145,20 @@ class Selection:
         self.spec = spec
         self.tree = tree
         self.items = items
+        self.data: dict[bytes, bytes] = {}
+        """The sha256 of files by host path, once `digest` has hashed them."""
         self._exclude = PatternMatcher.of(spec.exclude, where="--exclude") if spec.exclude else None
+        self._fingerprint: tuple[bytes | None, int] | None = None
+        self._walked: dict[int, list[Found]] = {}
 
-    def walk(self, item: Item) -> Iterator[Found]:
-        """Yield what is copied from below the directory `item`, parents before children, names sorted."""
+    def walk(self, item: Item) -> list[Found]:
+        """Return what is copied from below the directory `item`, parents before children, names sorted."""
+        found = self._walked.get(id(item))
+        if found is None:
+            found = self._walked[id(item)] = list(self._walk(item))
+        return found
+
+    def _walk(self, item: Item) -> Iterator[Found]:
         assert self.tree is not None, "BUG: a directory without a tree"
         include, exclude = item.include, self._exclude
         skip = len(item.entry.path) + 1 if item.entry.path else 0
@@ -178,17 +188,23 @@ class Selection:
                 pending = None if direct else entry
                 levels.append(_Level(children(self.tree, entry.path), pending, included, excluded))
 
-    def digest(self, files: FileDigests) -> Digest:
+    def remembered(self, files: FileDigests) -> Digest | None:
+        """Return the digest of the selected content if nothing has changed since it was last told, reading nothing."""
+        fingerprint, _ = self._seen()
+        return None if fingerprint is None else files.selection(fingerprint)
+
+    def digest(self, files: FileDigests, read: Mapping[bytes, bytes] | None = None) -> Digest:
         """Return the digest of the selected content; what was hashed before and has not changed is not read again.
 
-        SourceChanged if a file changes while it is read, CopyError if one cannot be read.
+        `read` has the sha256 of files by host path where somebody has read them since they were selected. `data` has
+        all of them afterwards, unless the digest was `remembered`. SourceChanged if a file changes while it is read,
+        CopyError if one cannot be read.
         """
-        fingerprint, newest = self._fingerprint()
-        if fingerprint is not None:
-            known = files.selection(fingerprint)
-            if known is not None:
-                return known
-        digest = self._hash(files)
+        known = self.remembered(files) if read is None else None
+        if known is not None:
+            return known
+        digest = self._hash(files, read or {})
+        fingerprint, newest = self._seen()
         if fingerprint is not None:
             opened = self.tree.opened_ns if isinstance(self.tree, LocalContext) else newest + (1 << 62)
             files.remember_selection(fingerprint, digest, newest_ns=newest, scanned_ns=opened)
@@ -202,7 +218,12 @@ class Selection:
         # Not matched by include patterns: something below may be. Matched, and so excluded: nothing below is.
         return item.include is not None and not any(included) and item.include.may_match_below(text)
 
-    def _fingerprint(self) -> tuple[bytes | None, int]:
+    def _seen(self) -> tuple[bytes | None, int]:
+        if self._fingerprint is None:
+            self._fingerprint = self._look()
+        return self._fingerprint
+
+    def _look(self) -> tuple[bytes | None, int]:
         """Return what is hashed of all that can be seen without reading a file, and the newest time in it.
 
         None if there is nothing to go by. A tree of layers never changes, so its layers and the paths are enough.
@@ -252,8 +273,8 @@ class Selection:
     def _below_include(include: PatternMatcher, directory: str) -> bool:
         return include.may_match_below(directory) or include.trace(directory) is not None
 
-    def _hash(self, files: FileDigests) -> Digest:
-        """Hash everything, file digests taken from `files` where they are known."""
+    def _hash(self, files: FileDigests, read: Mapping[bytes, bytes]) -> Digest:
+        """Hash everything, file digests taken from `read` and `files` where they are known."""
         found: list[tuple[bytes, Entry, bool]] = []
         for item in self.items:
             kind = b"D" if item.entry.kind is Kind.DIR else b"F"
@@ -265,7 +286,9 @@ class Selection:
             else:
                 found.append((word, item.entry, True))
         regular = [entry for _, entry, _ in found if entry.kind is Kind.FILE]
-        digests = iter(_data_digests(regular, self.tree, files, self._opened()))
+        data_digests = _data_digests(regular, self.tree, files, read, self._opened())
+        self.data = {e.source: d for e, d in zip(regular, data_digests, strict=True) if isinstance(e.source, bytes)}
+        digests = iter(data_digests)
         whole = hashlib.sha256(_FORMAT)
         links: dict[tuple[int, int], bytes] = {}
         for name, entry, direct in found:
@@ -430,37 +453,38 @@ def _feed(seen: hashlib._Hash, directory: bytes, names: dict[str, os.stat_result
     return max(*numbers[0::8], *numbers[1::8]) if numbers else 0
 
 
-def _data_digests(entries: list[Entry], tree: FileTree | None, files: FileDigests, scanned_ns: int) -> list[bytes]:
-    """Return the sha256 of each file's data, in order; remembered ones are not read."""
+def _data_digests(
+    entries: list[Entry], tree: FileTree | None, files: FileDigests, read: Mapping[bytes, bytes], scanned_ns: int
+) -> list[bytes]:
+    """Return the sha256 of each file's data, in order; what was `read` or is remembered is not read again."""
     digests: list[bytes | None] = []
     unread: list[tuple[int, bytes, Stamp]] = []
+    told: list[tuple[Stamp, bytes]] = []
     for entry in entries:
         match entry.source:
             case Inline(data):
                 digests.append(hashlib.sha256(data).digest())
             case bytes(host):
-                unread.append((len(digests), host, _stamp(entry, host, tree)))
-                digests.append(None)
+                digest = read.get(host)
+                if digest is None:
+                    unread.append((len(digests), host, _stamp(entry, host, tree)))
+                elif entry.size:
+                    told.append((_stamp(entry, host, tree), digest))
+                digests.append(digest)
             case _:
                 raise AssertionError("BUG: a stream cannot be selected")
     known = files.lookup([stamp for _, _, stamp in unread])
     missing = []
-    for (index, host, stamp), digest in zip(unread, known, strict=True):
-        if digest is None:
+    for (index, host, stamp), remembered in zip(unread, known, strict=True):
+        if remembered is None:
             missing.append((index, host, stamp))
         else:
-            digests[index] = bytes.fromhex(digest.hex)
-    fresh = _hash_files(missing)
-    for (index, _, _), data in zip(missing, fresh, strict=True):
+            digests[index] = remembered
+    for (index, _, stamp), data in zip(missing, _hash_files(missing), strict=True):
         digests[index] = data
-    files.remember(
-        (
-            (stamp, Digest("sha256:" + data.hex()))
-            for (_, _, stamp), data in zip(missing, fresh, strict=True)
-            if stamp.size
-        ),
-        scanned_ns=scanned_ns,
-    )
+        if stamp.size:
+            told.append((stamp, data))
+    files.remember(told, scanned_ns=scanned_ns)
     return [digest for digest in digests if digest is not None]
 
 

@@ -24,9 +24,17 @@ from layerstore.store import Store
 if TYPE_CHECKING:
     from layerstore.compress import Compression
     from layerstore.layers import Forms, Layer, Upper
+    from layerstore.version import Contents
     from layerstore.view import View
 
-_LAZY = {"Compression": "compress", "Forms": "layers", "Layer": "layers", "Upper": "layers", "View": "view"}
+_LAZY = {
+    "Compression": "compress",
+    "Contents": "version",
+    "Forms": "layers",
+    "Layer": "layers",
+    "Upper": "layers",
+    "View": "view",
+}
 """What a build that is all cached does without, by the module that has it."""
 
 __all__ = [
@@ -35,6 +43,7 @@ __all__ = [
     "CacheRecord",
     "ChainId",
     "Compression",
+    "Contents",
     "CorruptContent",
     "DiffId",
     "Digest",

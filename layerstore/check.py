@@ -21,10 +21,14 @@ from layerstore.errors import StoreError
 from layerstore.home import Home
 from layerstore.join import TarSink, join
 from layerstore.marks import MARK, OPAQUE_MARK
+from layerstore.packing import delta_entries
+from layerstore.recover import DELTA
 from layerstore.view import is_whiteout
 
 if TYPE_CHECKING:
     import tarfile
+
+    from layerstore.entry import Entry
 
 _XATTR = "SCHILY.xattr."
 
@@ -69,14 +73,23 @@ def _blobs(home: Home) -> Iterator[Fault]:
 
 
 def _layers(home: Home) -> Iterator[Fault]:
-    rows = home.db.rows("SELECT diff_id, size, tree, outside FROM layers ORDER BY diff_id")
-    for text, size, tree, outside in rows:
+    for diff_id, base in home.db.rows(
+        "SELECT diff_id, base FROM deltas WHERE NOT EXISTS"
+        "(SELECT 1 FROM layers WHERE layers.diff_id = deltas.base AND tree = 1 AND outside = 0)"
+    ):
+        yield Fault(diff_id, f"the tree of {base}, which the layer's tree adds to, is missing")
+    rows = home.db.rows(
+        "SELECT diff_id, size, tree, outside, base FROM layers LEFT JOIN deltas USING (diff_id) ORDER BY diff_id"
+    )
+    for text, size, tree, outside, base in rows:
         diff_id = DiffId(text)
         packed = home.db.rows("SELECT digest FROM packed WHERE diff_id = ? ORDER BY digest", (diff_id,))
-        if not packed and not (tree and not outside):
+        if not packed and not base and not (tree and not outside):
             yield Fault(diff_id, "the layer has neither a tree of its own nor a blob")
         if tree and not outside:
-            yield from _own_tree(home, diff_id, size)
+            yield from _own_tree(diff_id, size, scan(home.disk.path(b"trees", diff_id.hex.encode())))
+        if base:
+            yield from _own_tree(diff_id, size, delta_entries(home, diff_id, DiffId(base)))
         for number, (digest,) in enumerate(packed):
             try:
                 yield from _packed(home, diff_id, Digest(digest), compare=bool(tree and outside and number == 0))
@@ -84,10 +97,10 @@ def _layers(home: Home) -> Iterator[Fault]:
                 yield Fault(diff_id, f"blob {digest} cannot be read as a layer: {error}")
 
 
-def _own_tree(home: Home, diff_id: DiffId, size: int) -> Iterator[Fault]:
+def _own_tree(diff_id: DiffId, size: int, entries: Iterator[Entry]) -> Iterator[Fault]:
     tar = TarSink()
     try:
-        join(scan(home.disk.path(b"trees", diff_id.hex.encode())), tar, None)
+        join(entries, tar, None)
     except (OSError, StoreError) as error:
         yield Fault(diff_id, f"the tree cannot be read: {error}")
         return
@@ -289,5 +302,6 @@ def _strays(home: Home) -> Iterator[Fault]:
     """Records whose content is there by name only show above; here is content that no name fits."""
     for place in (b"trees", b"blobs/sha256"):
         for name in os.listdir(home.disk.path(place)):
-            if len(name) != 64 or name.strip(b"0123456789abcdef"):
+            plain = name.removesuffix(DELTA) if place == b"trees" else name
+            if len(plain) != 64 or plain.strip(b"0123456789abcdef"):
                 yield Fault(os.fsdecode(place + b"/" + name), "does not belong here")

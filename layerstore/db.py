@@ -17,7 +17,7 @@ from layerstore.durable import step
 from layerstore.errors import StoreUnusable
 from layerstore.lock import hold
 
-FORMAT = 1
+FORMAT = 2
 _BUSY_SECONDS = 60.0
 
 _SCHEMA = f"""
@@ -33,6 +33,11 @@ CREATE TABLE IF NOT EXISTS packed(
     size INTEGER NOT NULL, verified INTEGER NOT NULL,
     PRIMARY KEY(diff_id, digest)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS packed_digest ON packed(digest);
+CREATE TABLE IF NOT EXISTS deltas(
+    diff_id TEXT PRIMARY KEY, base TEXT NOT NULL, gone BLOB NOT NULL, written INTEGER NOT NULL,
+    total INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS deltas_base ON deltas(base);
+CREATE TABLE IF NOT EXISTS listings(diff_id TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS images(
     id TEXT PRIMARY KEY, config BLOB NOT NULL, layers TEXT NOT NULL, manifest TEXT, created INTEGER NOT NULL,
     boot TEXT) WITHOUT ROWID;

@@ -34,6 +34,11 @@ class Digest(str):
         """The 64 hex digits."""
         return self[7:]
 
+    @property
+    def raw(self) -> bytes:
+        """The 32 bytes that they stand for."""
+        return bytes.fromhex(self[7:])
+
 
 class DiffId(Digest):
     """The digest of a layer's uncompressed tar (OCI image-spec config.md)."""

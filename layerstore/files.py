@@ -15,7 +15,6 @@ from layerstore.digest import Digest
 from layerstore.home import Home
 
 _TICK_NS = 20_000_000  # file times come from the kernel's coarse clock: up to 10 ms behind (CONFIG_HZ=100), doubled
-_FEW = 64
 _SELECTIONS_KEPT = 10_000
 _FILES_KEPT = 2_000_000
 
@@ -41,36 +40,29 @@ class Files:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    def lookup(self, stamps: Sequence[Stamp]) -> list[Digest | None]:
-        """Return the remembered digest of each file, None where it is unknown or the file has changed."""
-        known: dict[tuple[int, int], tuple[int, int, int, bytes]] = {}
-        if len(stamps) <= _FEW:
-            for device, inode, *_ in stamps:
-                self._fetch(known, "inode = ?", (_signed(device), _signed(inode)), device)
-        else:
-            ranges: dict[int, tuple[int, int]] = {}
-            for device, unsigned, *_ in stamps:
-                inode = _signed(unsigned)
-                low, high = ranges.get(device, (inode, inode))
-                ranges[device] = (min(low, inode), max(high, inode))
-            for device, (low, high) in ranges.items():
-                self._fetch(known, "inode BETWEEN ? AND ?", (_signed(device), low, high), device)
-        found: list[Digest | None] = []
-        for device, inode, size, mtime, ctime in stamps:
-            row = known.get((device, inode))
-            found.append(
-                Digest("sha256:" + row[3].hex()) if row is not None and row[:3] == (size, mtime, ctime) else None
-            )
-        return found
+    def lookup(self, stamps: Sequence[Stamp]) -> list[bytes | None]:
+        """Return the remembered sha256 of each file, None where it is unknown or the file has changed."""
+        inodes: dict[int, list[int]] = {}
+        for stamp in stamps:
+            inodes.setdefault(stamp.device, []).append(_signed(stamp.inode))
+        known: dict[tuple[int, ...], bytes] = {}
+        for device, wanted in inodes.items():
+            for row in self._home.db.rows(
+                "SELECT inode, size, mtime, ctime, digest FROM files"
+                " WHERE device = ? AND inode IN (SELECT value FROM json_each(?))",
+                (_signed(device), f"[{','.join(map(str, wanted))}]"),
+            ):
+                known[device, *row[:4]] = row[4]
+        return [known.get((device, _signed(inode), *rest)) for device, inode, *rest in stamps]
 
-    def remember(self, files: Iterable[tuple[Stamp, Digest]], *, scanned_ns: int) -> None:
-        """Remember the digests of files that were looked at (stat) at `scanned_ns` or later and read after that.
+    def remember(self, files: Iterable[tuple[Stamp, bytes]], *, scanned_ns: int) -> None:
+        """Remember the sha256 of files that were looked at (stat) at `scanned_ns` or later and read after that.
 
         Files that changed at that time or since are left out: they may still be changing (racy).
         """
         limit = scanned_ns - _TICK_NS
         rows = [
-            (_signed(stamp.device), _signed(stamp.inode), *stamp[2:], bytes.fromhex(digest.hex))
+            (_signed(stamp.device), _signed(stamp.inode), *stamp[2:], digest)
             for stamp, digest in files
             if stamp.mtime_ns < limit and stamp.ctime_ns < limit
         ]
@@ -107,13 +99,6 @@ class Files:
         count = db.row("SELECT count(*) FROM files")
         if count is not None and count[0] > _FILES_KEPT:
             db.write("DELETE FROM files")
-
-    def _fetch(
-        self, known: dict[tuple[int, int], tuple[int, int, int, bytes]], where: str, values: Sequence[int], device: int
-    ) -> None:
-        sql = f"SELECT inode, size, mtime, ctime, digest FROM files WHERE device = ? AND {where}"  # noqa: S608 - fixed
-        for inode, size, mtime, ctime, digest in self._home.db.rows(sql, values):
-            known[device, inode if inode >= 0 else inode + (1 << 64)] = (size, mtime, ctime, digest)
 
 
 def _signed(number: int) -> int:

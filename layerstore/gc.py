@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from layerstore.files import Files
 from layerstore.home import Home
 from layerstore.lease import live
 from layerstore.lock import clear
-from layerstore.recover import is_unrecorded, take_unrecorded
+from layerstore.recover import forget_layer, is_unrecorded, take_unrecorded
 
 _YOUNG_NS = 60_000_000_000
 
@@ -63,6 +64,10 @@ def plan(home: Home, *, keep_used_since: int = 0) -> Plan:
     ):
         layers.difference_update((diff_ids or "").split())
         manifests.add(manifest)
+    # A delta needs its base's tree.
+    layers.difference_update(
+        base for diff_id, base in db.rows("SELECT diff_id, base FROM deltas") if diff_id not in layers
+    )
     packed = {digest for digest, diff_id in db.rows("SELECT digest, diff_id FROM packed") if diff_id not in layers}
     blobs = [
         digest
@@ -79,10 +84,13 @@ def sweep(home: Home, plan: Plan) -> int:
     with db.transaction():
         for key, variant in plan.cache:
             db.write("DELETE FROM cache WHERE key = ? AND variant = ? AND used < ?", (key, variant, plan.horizon))
-        for diff_id in plan.layers:
-            if db.write("DELETE FROM layers WHERE diff_id = ? AND used < ?", (diff_id, plan.horizon)):
-                db.write("DELETE FROM packed WHERE diff_id = ?", (diff_id,))
-                paths.append(b"trees/" + diff_id[7:].encode())
+        for diff_id in _deltas_first(home, plan.layers):
+            if db.row(
+                "SELECT 1 FROM layers WHERE diff_id = ? AND used < ?"
+                " AND NOT EXISTS(SELECT 1 FROM deltas WHERE base = layers.diff_id)",
+                (diff_id, plan.horizon),
+            ):
+                paths += forget_layer(home, diff_id)
         for digest in plan.blobs:
             if db.write("DELETE FROM blobs WHERE digest = ? AND used < ?", (digest, plan.horizon)):
                 db.write("DELETE FROM packed WHERE digest = ?", (digest,))
@@ -97,6 +105,11 @@ def sweep(home: Home, plan: Plan) -> int:
     for prefix in (b"key-", b"layer-", b"sha256-"):
         clear(home.disk.path(b"locks"), prefix)
     return freed
+
+
+def _deltas_first(home: Home, diff_ids: Sequence[str]) -> list[str]:
+    deltas = {diff_id for (diff_id,) in home.db.rows("SELECT diff_id FROM deltas")}
+    return sorted(diff_ids, key=lambda diff_id: diff_id not in deltas)
 
 
 def _litter(home: Home, horizon: int) -> list[bytes]:

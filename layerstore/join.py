@@ -15,6 +15,7 @@ from layerstore.entry import Entry, Inline, Kind, Stream
 from layerstore.errors import SourceChanged, StoreError
 from layerstore.tarwrite import END, header, padding
 from layerstore.treewrite import TreeWriter
+from layerstore.version import Contents, Version
 
 _BUFFER = 1 << 20
 _SMALL = 1 << 18
@@ -64,24 +65,52 @@ class TarSink:
             self._forward(data)
 
 
-def join(entries: Iterable[Entry], tar: TarSink | None, tree: TreeWriter | None) -> None:
-    """Feed `entries`, in their order, to the sinks. SourceChanged for a file that changed, StoreError if unreadable."""
+def join(
+    entries: Iterable[Entry],
+    tar: TarSink | None,
+    tree: TreeWriter | None,
+    *,
+    contents: Contents | None = None,
+    version: Version | None = None,
+) -> None:
+    """Feed `entries`, in their order, to the sinks. SourceChanged for a file that changed, StoreError if unreadable.
+
+    `contents` gets the digest of every file that is read. With `version`, which needs them, `tree` only gets what
+    differs from the version before.
+    """
+    assert version is None or contents is not None, "BUG: a version without contents"
     for entry in entries:
         if entry.kind is not Kind.FILE:
+            head = header(entry) if tar is not None or version is not None else b""
             if tar is not None:
-                tar.add(header(entry))
-            if tree is not None:
+                tar.add(head)
+            if tree is not None and (version is None or version.differs(entry, head, b"")):
+                _enter(entry, tree, version)
                 tree.entry(entry)
             continue
         size = entry.size
         if size > _SMALL or isinstance(entry.source, Stream):
-            _pour(entry, tar, tree)
+            _pour(entry, tar, tree, contents, version)
             continue
         data = _small(entry) if size else b""
+        head = header(entry) if tar is not None or version is not None else b""
         if tar is not None:
-            tar.add(header(entry), data, padding(size))
-        if tree is not None:
+            tar.add(head, data, padding(size))
+        digest = b""
+        if contents is not None:
+            digest = hashlib.sha256(data).digest()
+            if isinstance(entry.source, bytes):
+                contents.note(entry.source, digest)
+        if tree is not None and (version is None or version.differs(entry, head, digest)):
+            _enter(entry, tree, version)
             tree.file(entry, data)
+
+
+def _enter(entry: Entry, tree: TreeWriter, version: Version | None) -> None:
+    """Write the directories that lead to something that is written."""
+    if version is not None:
+        for parent in version.parents(entry.path):
+            tree.entry(parent)
 
 
 def _small(entry: Entry) -> bytes:
@@ -105,12 +134,23 @@ def _small(entry: Entry) -> bytes:
     return data
 
 
-def _pour(entry: Entry, tar: TarSink | None, tree: TreeWriter | None) -> None:
+def _pour(
+    entry: Entry, tar: TarSink | None, tree: TreeWriter | None, contents: Contents | None, version: Version | None
+) -> None:
+    """Feed a file that is not held in memory as a whole."""
+    head = header(entry) if tar is not None or version is not None else b""
     if tar is not None:
-        tar.add(header(entry))
+        tar.add(head)
+    known = contents.known.get(entry.source) if contents is not None and isinstance(entry.source, bytes) else None
+    if tree is not None and version is not None and known is not None and not version.differs(entry, head, known):
+        tree = None
     if tree is not None:
+        _enter(entry, tree, version)
         tree.open_file(entry)
+    running = hashlib.sha256() if contents is not None else None
     for data in _chunks(entry):
+        if running is not None:
+            running.update(data)
         if tar is not None:
             tar.stream(data)
         if tree is not None:
@@ -119,6 +159,14 @@ def _pour(entry: Entry, tar: TarSink | None, tree: TreeWriter | None) -> None:
         tar.add(padding(entry.size))
     if tree is not None:
         tree.close_file(entry)
+    if contents is None or running is None:
+        return
+    digest = running.digest()
+    if isinstance(entry.source, bytes):
+        contents.note(entry.source, digest)
+    if tree is not None and version is not None and known is None and not version.differs(entry, head, digest):
+        # Only the end of the file has told that the version before has it already.
+        tree.remove(entry.path)
 
 
 def _chunks(entry: Entry) -> Iterator[memoryview]:

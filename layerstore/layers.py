@@ -23,8 +23,9 @@ from layerstore.entry import Entry, Kind, Stream
 from layerstore.errors import CorruptContent, NotFound, StoreError, unusable
 from layerstore.join import TarSink, join
 from layerstore.marks import unmask
-from layerstore.packing import Packer, Packing, record_blob, tree_path
+from layerstore.packing import Packer, Packing, delta_path, record_blob, tree_path
 from layerstore.treewrite import TreeWriter
+from layerstore.version import Contents, Listing, Version, can_be_listed, missing, pack, unpack, whiteouts
 from layerstore.view import View
 from layerstore.xattrs import strip
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from layerstore.blobs import Blobs
     from layerstore.home import Home
     from layerstore.oci import Descriptor
+
+_WORTH_A_TREE = 4
+"""A delta that holds more than this part of its layer is the last one over its base."""
 
 
 class Forms(Flag):
@@ -132,11 +136,15 @@ class Layers:
         forms: Forms = Forms.TREE,
         compression: Compression = Compression.NONE,
         level: int | None = None,
+        contents: Contents | None = None,
+        like: DiffId | None = None,
     ) -> Layer:
         """Make a layer of `entries`, in any order that has parents before children and targets before links.
 
         The tar is that of `arrange`: sorted, so that the same content makes the same layer. Where an entry's data comes
         from a Stream it cannot be sorted before it is read: such a layer goes through its tree whatever `forms` says.
+        `contents` gets the digest of each file that was read. With them, a layer that `like` is an earlier version of
+        has a tree that only holds what is not in that one's.
         SourceChanged if a file changes while it is read; UnsafeLayer, StoreError for what no layer can hold.
         """
         waiting: list[Entry] = []
@@ -156,15 +164,19 @@ class Layers:
         del waiting
         with contextlib.ExitStack() as stack:
             path = stack.enter_context(self._new_tree()) if Forms.TREE in forms else None
+            draft = None
             with self._tar(forms, compression, level) as tar:
                 if path is None:
-                    join(ordered, tar.sink, None)
+                    join(ordered, tar.sink, None, contents=contents)
                 else:
+                    draft = self._draft(ordered, like) if contents is not None and can_be_listed(ordered) else None
                     with TreeWriter(path) as tree:
-                        join(ordered, tar.sink, tree)
+                        if draft is not None and draft.gone:
+                            join(whiteouts(draft.gone, ordered), None, tree)
+                        join(ordered, tar.sink, tree, contents=contents, version=draft and draft.version)
                         tree.finish()
                 diff_id = tar.finish()
-            return self._keep(diff_id, tar, tree=path)
+            return self._keep(diff_id, tar, tree=path, draft=draft)
 
     def adopt(self, digest: Digest, media_type: str, diff_id: DiffId, size: int) -> Layer:
         """Take over a layer from outside: the blob `digest` (already put; `size` bytes), said to be `diff_id`.
@@ -200,7 +212,8 @@ class Layers:
         if not db.write("UPDATE layers SET used = ? WHERE diff_id = ?", (self._home.clock(), diff_id)):
             return None
         row = db.row(
-            "SELECT size, tree, EXISTS(SELECT 1 FROM packed WHERE packed.diff_id = layers.diff_id)"
+            "SELECT size, tree OR EXISTS(SELECT 1 FROM deltas WHERE deltas.diff_id = layers.diff_id),"
+            " EXISTS(SELECT 1 FROM packed WHERE packed.diff_id = layers.diff_id)"
             " FROM layers WHERE diff_id = ?",
             (diff_id,),
         )
@@ -210,8 +223,12 @@ class Layers:
         return Layer(diff_id, row[0] if row[0] >= 0 else None, forms)
 
     def tree(self, diff_id: DiffId) -> Path:
-        """Return the layer's tree, unpacked if it is missing. NotFound, CorruptContent, UnsafeLayer."""
-        return self._trees((diff_id,))[0]
+        """Return the layer's whole tree, made if it is missing. NotFound, CorruptContent, UnsafeLayer."""
+        trees = self._trees((diff_id,))
+        if len(trees) > 1:
+            self._packer.unpack(diff_id)
+            trees = self._trees((diff_id,))
+        return trees[0]
 
     def view(self, diff_ids: Sequence[DiffId]) -> View:
         """Return the merged view of layers, lowest first; trees are made where they are missing. Errors as `tree`."""
@@ -225,20 +242,61 @@ class Layers:
         return self._packer.blob(diff_id, compression, level)
 
     def _trees(self, diff_ids: Sequence[DiffId]) -> list[Path]:
+        """Return the trees whose merged content is that of the layers: one for each, two for one kept as a delta."""
         home = self._home
         now = home.clock()
+        deltas: dict[DiffId, tuple[DiffId, list[bytes]]] = {}
         with home.db.transaction():
             missing = []
             for diff_id in dict.fromkeys(diff_ids):
                 home.db.write("UPDATE layers SET used = ? WHERE diff_id = ?", (now, diff_id))
-                row = home.db.row("SELECT tree FROM layers WHERE diff_id = ?", (diff_id,))
+                row = home.db.row(
+                    "SELECT tree, base, gone FROM layers LEFT JOIN deltas USING (diff_id) WHERE diff_id = ?", (diff_id,)
+                )
                 if row is None:
                     raise NotFound(f"the store has no layer {diff_id}", hint="build or pull the image again")
-                if not row[0]:
+                if not row[0] and row[1]:
+                    deltas[diff_id] = DiffId(row[1]), row[2].split(b"\0") if row[2] else []
+                elif not row[0]:
                     missing.append(diff_id)
         for diff_id in missing:
             self._packer.unpack(diff_id)
-        return [Path(os.fsdecode(tree_path(home, diff_id))) for diff_id in diff_ids]
+        trees: list[Path] = []
+        for diff_id in diff_ids:
+            base, gone = deltas.get(diff_id, (None, []))
+            if base is not None and gone and _any_there(gone, trees):
+                # What the delta hides of its base it would hide of the layers below, too.
+                self._packer.unpack(diff_id)
+                base = None
+            if base is None:
+                trees.append(_path(tree_path(home, diff_id)))
+            else:
+                trees += [_path(tree_path(home, base)), _path(delta_path(home, diff_id))]
+        return trees
+
+    def _draft(self, ordered: list[Entry], like: DiffId | None) -> _Draft:
+        """Return how to write a tree: as a delta over that of `like`, or over what that one is a delta of, or whole."""
+        base, listing = self._base(like) if like is not None else (None, {})
+        gone = missing(listing, ordered) if base is not None else None
+        if base is None or gone is None:
+            return _Draft(Version(), None, ())
+        return _Draft(Version(listing), base, gone)
+
+    def _base(self, like: DiffId) -> tuple[DiffId | None, Listing]:
+        """Return the layer with a whole tree to take as the base of a version of `like`, with its listing."""
+        db = self._home.db
+        row = db.row("SELECT base, written, total FROM deltas WHERE diff_id = ?", (like,))
+        if row is not None and row[1] * _WORTH_A_TREE > row[2]:
+            return None, {}
+        base = DiffId(row[0]) if row is not None else like
+        found = db.row(
+            "SELECT data FROM listings JOIN layers USING (diff_id) WHERE diff_id = ? AND tree = 1 AND outside = 0",
+            (base,),
+        )
+        # A lease keeps what was used since it began.
+        if found is None or self.find(base) is None:
+            return None, {}
+        return base, unpack(found[0])
 
     @contextlib.contextmanager
     def _new_tree(self) -> Iterator[bytes]:
@@ -261,31 +319,57 @@ class Layers:
         with self._blobs.new() as blob:
             yield _Tar(Packing(blob, compression, level))
 
-    def _keep(self, diff_id: DiffId, tar: _Tar, *, tree: bytes | None) -> Layer:
+    def _keep(self, diff_id: DiffId, tar: _Tar, *, tree: bytes | None, draft: _Draft | None = None) -> Layer:
         """Record the layer that `tar` was the tar of, and move its tree to where trees are."""
         home = self._home
         size = tar.sink.size
+        base = draft.base if draft is not None else None
         stale = None
         with home.db.transaction():
-            row = home.db.row("SELECT tree FROM layers WHERE diff_id = ?", (diff_id,))
-            if tree is not None and not (row is not None and row[0]):
-                final = tree_path(home, diff_id)
+            row = home.db.row(
+                "SELECT tree, base FROM layers LEFT JOIN deltas USING (diff_id) WHERE diff_id = ?", (diff_id,)
+            )
+            has_tree = row is not None and bool(row[0] or row[1])
+            if tree is not None and not has_tree:
+                final = tree_path(home, diff_id) if base is None else delta_path(home, diff_id)
                 stale = home.disk.move_aside(final) if os.path.lexists(final) else None
                 home.disk.keep(tree, final)
+            whole = tree is not None and base is None
             home.db.write(
                 "INSERT INTO layers(diff_id, size, tree, outside, used, boot) VALUES (?, ?, ?, 0, ?, ?)"
                 " ON CONFLICT(diff_id) DO UPDATE SET size = excluded.size, tree = max(tree, excluded.tree),"
                 " used = excluded.used, boot = excluded.boot, outside = 0",
-                (diff_id, size, int(tree is not None), home.clock(), home.boot),
+                (diff_id, size, int(whole and not has_tree), home.clock(), home.boot),
             )
+            if draft is not None and not has_tree:
+                self._record(diff_id, draft)
             if tar.packing is not None:
                 record_blob(home, diff_id, tar.packing)
         if stale is not None:
             home.disk.remove(stale)
-        forms = (Forms.TREE if tree is not None or (row is not None and row[0]) else Forms(0)) | (
+        forms = (Forms.TREE if tree is not None or has_tree else Forms(0)) | (
             Forms.BLOB if tar.packing is not None else Forms(0)
         )
         return Layer(diff_id, size, forms)
+
+    def _record(self, diff_id: DiffId, draft: _Draft) -> None:
+        """Record what the next version of the layer can be told apart from."""
+        db, version = self._home.db, draft.version
+        if draft.base is None:
+            db.write("INSERT OR REPLACE INTO listings VALUES (?, ?)", (diff_id, pack(version.listing)))
+        else:
+            db.write(
+                "INSERT INTO deltas(diff_id, base, gone, written, total) VALUES (?, ?, ?, ?, ?)",
+                (diff_id, draft.base, b"\0".join(draft.gone), version.written, len(version.listing)),
+            )
+
+
+class _Draft(NamedTuple):
+    """A tree in the making: whole, or what is to be added to that of `base`, of which the paths `gone` are hidden."""
+
+    version: Version
+    base: DiffId | None
+    gone: tuple[bytes, ...]
 
 
 class _Tar:
@@ -301,6 +385,16 @@ class _Tar:
         if self.packing is not None:
             self.packing.end()
         return diff_id
+
+
+def _path(host: bytes) -> Path:
+    return Path(os.fsdecode(host))
+
+
+def _any_there(paths: Iterable[bytes], trees: Sequence[Path]) -> bool:
+    """Say whether `trees`, merged, have anything at one of `paths`."""
+    view = View(trees)
+    return bool(trees) and any(view.lstat(path) is not None for path in paths)
 
 
 def _unmasked(entries: Iterable[Entry]) -> Iterator[Entry]:

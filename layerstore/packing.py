@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from layerstore.changes import scan
@@ -14,10 +15,13 @@ from layerstore.digest import DiffId, Digest
 from layerstore.errors import CorruptContent, NotFound, UnsafeLayer
 from layerstore.join import TarSink, join
 from layerstore.lock import hold
+from layerstore.recover import DELTA
 from layerstore.treewrite import TreeWriter
+from layerstore.view import View, flatten
 
 if TYPE_CHECKING:
     from layerstore.blobs import Blobs, BlobWriter
+    from layerstore.entry import Entry
     from layerstore.home import Home
     from layerstore.oci import Descriptor
 
@@ -42,6 +46,17 @@ class Packing:
 def tree_path(home: Home, diff_id: DiffId) -> bytes:
     """Return where the layer's tree is, or would be."""
     return home.disk.path(b"trees", diff_id.hex.encode())
+
+
+def delta_path(home: Home, diff_id: DiffId) -> bytes:
+    """Return where the layer's tree is, or would be, as what it adds to its base's."""
+    return home.disk.path(b"trees", diff_id.hex.encode() + DELTA)
+
+
+def delta_entries(home: Home, diff_id: DiffId, base: DiffId) -> Iterator[Entry]:
+    """Yield the entries of a layer that is kept as a delta over the tree of `base`."""
+    trees = (tree_path(home, base), delta_path(home, diff_id))
+    return flatten(View([Path(os.fsdecode(tree)) for tree in trees]))
 
 
 def record_blob(home: Home, diff_id: DiffId, packing: Packing) -> None:
@@ -69,22 +84,26 @@ class Packer:
             return self._make(diff_id, compression or Compression.GZIP, level)
 
     def unpack(self, diff_id: DiffId) -> None:
-        """Make the layer's tree from a blob. NotFound, CorruptContent, UnsafeLayer."""
+        """Make the layer's whole tree, from its delta or a blob. NotFound, CorruptContent, UnsafeLayer."""
         with self._alone(diff_id):
-            row = self._home.db.row("SELECT tree FROM layers WHERE diff_id = ?", (diff_id,))
+            row = self._home.db.row(
+                "SELECT tree, base FROM layers LEFT JOIN deltas USING (diff_id) WHERE diff_id = ?", (diff_id,)
+            )
             if row is not None and row[0] and os.path.isdir(tree_path(self._home, diff_id)):
                 return
-            digest = self._sources(diff_id)[0][0]
             fd, temp = self._home.disk.temp_dir(mode=0o755)
             try:
                 os.fchmod(fd, 0o755)
-                size = self._unpack_into(temp, diff_id, digest)
-                self._keep(diff_id, digest, size, temp)
+                if row is not None and row[1]:
+                    self._keep(diff_id, self._copy_into(temp, diff_id, DiffId(row[1])), temp)
+                else:
+                    digest = self._sources(diff_id)[0][0]
+                    self._keep(diff_id, self._unpack_into(temp, diff_id, digest), temp, digest)
             finally:
                 self._home.disk.remove(temp)
                 os.close(fd)
 
-    def _keep(self, diff_id: DiffId, digest: Digest, size: int, temp: bytes) -> None:
+    def _keep(self, diff_id: DiffId, size: int, temp: bytes, digest: Digest | None = None) -> None:
         home = self._home
         final = tree_path(home, diff_id)
         with home.db.transaction():
@@ -93,9 +112,19 @@ class Packer:
             home.db.write(
                 "UPDATE layers SET tree = 1, size = ?, boot = ? WHERE diff_id = ?", (size, home.boot, diff_id)
             )
-            home.db.write("UPDATE packed SET verified = 1 WHERE diff_id = ? AND digest = ?", (diff_id, digest))
+            if digest is not None:
+                home.db.write("UPDATE packed SET verified = 1 WHERE diff_id = ? AND digest = ?", (diff_id, digest))
         if stale is not None:
             home.disk.remove(stale)
+
+    def _copy_into(self, temp: bytes, diff_id: DiffId, base: DiffId) -> int:
+        """Write the tree that a delta stands for; return the size of its tar."""
+        tar = TarSink()
+        with TreeWriter(temp) as tree:
+            join(delta_entries(self._home, diff_id, base), tar, tree)
+            tree.finish()
+        _expect(tar.finish(), diff_id)
+        return tar.size
 
     def _unpack_into(self, temp: bytes, diff_id: DiffId, digest: Digest) -> int:
         from layerstore.tarread import read_tar  # noqa: PLC0415 - only where a layer is unpacked
@@ -151,13 +180,17 @@ class Packer:
     def _make(self, diff_id: DiffId, compression: Compression, level: int | None) -> Descriptor:
         from layerstore.oci import Descriptor  # noqa: PLC0415 - brings dataclasses
 
-        row = self._home.db.row("SELECT tree, outside FROM layers WHERE diff_id = ?", (diff_id,))
+        row = self._home.db.row(
+            "SELECT tree, outside, base FROM layers LEFT JOIN deltas USING (diff_id) WHERE diff_id = ?", (diff_id,)
+        )
         if row is None:
             raise NotFound(f"the store has no layer {diff_id}", hint="build or pull the image again")
         with self._blobs.new() as blob:
             packing = Packing(blob, compression, level)
             if row[0] and not row[1]:
-                self._pack_tree(diff_id, packing)
+                self._pack(diff_id, scan(tree_path(self._home, diff_id)), packing)
+            elif row[2]:
+                self._pack(diff_id, delta_entries(self._home, diff_id, DiffId(row[2])), packing)
             else:
                 digest = self._sources(diff_id)[0][0]
                 with self._opened(diff_id, digest) as tar:
@@ -167,15 +200,10 @@ class Packer:
         record_blob(self._home, diff_id, packing)
         return Descriptor(media_type=compression.media_type, digest=blob.digest, size=blob.size)
 
-    def _pack_tree(self, diff_id: DiffId, packing: Packing) -> None:
+    def _pack(self, diff_id: DiffId, entries: Iterator[Entry], packing: Packing) -> None:
         tar = TarSink(packing.take)
-        join(scan(tree_path(self._home, diff_id)), tar, None)
-        found = tar.finish()
-        if found != diff_id:
-            raise CorruptContent(
-                f"the tree of layer {diff_id} is damaged: it makes {found}",
-                hint="run `pybuild store check` and build the image again",
-            )
+        join(entries, tar, None)
+        _expect(tar.finish(), diff_id)
 
     def _sources(self, diff_id: DiffId, *, allow_none: bool = False) -> list[tuple[Digest, str, str, int, int]]:
         """Return the blobs of the layer, verified ones first."""
@@ -192,6 +220,14 @@ class Packer:
 
     def _alone(self, diff_id: DiffId) -> contextlib.AbstractContextManager[None]:
         return hold(self._home.disk.path(b"locks", b"layer-" + diff_id.hex.encode()))
+
+
+def _expect(found: DiffId, diff_id: DiffId) -> None:
+    if found != diff_id:
+        raise CorruptContent(
+            f"the tree of layer {diff_id} is damaged: it makes {found}",
+            hint="run `pybuild store check` and build the image again",
+        )
 
 
 class _Hashed:

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 
 from layerstore.home import Home
 
+DELTA = b".delta"
+"""What the name of a tree ends with that is only what its layer adds to another one's tree."""
+
 
 def recover(home: Home) -> None:
     """Make the store trust nothing that another boot left unsynced; one read where that was done already.
@@ -25,9 +28,13 @@ def recover(home: Home) -> None:
     paths: list[bytes] = []
     with db.transaction():
         for (text,) in db.rows("SELECT diff_id FROM layers WHERE boot IS NOT NULL AND boot != ?", (home.boot,)):
-            paths.append(b"trees/" + text[7:].encode())
-            db.write("DELETE FROM layers WHERE diff_id = ?", (text,))
-            db.write("DELETE FROM packed WHERE diff_id = ?", (text,))
+            paths += forget_layer(home, text)
+        # A tree may have been made anew, on this boot, below a delta that was synced long ago.
+        for (text,) in db.rows(
+            "SELECT diff_id FROM deltas WHERE NOT EXISTS"
+            "(SELECT 1 FROM layers WHERE layers.diff_id = deltas.base AND tree = 1)"
+        ):
+            paths += forget_layer(home, text)
         for (text,) in db.rows("SELECT digest FROM blobs WHERE boot IS NOT NULL AND boot != ?", (home.boot,)):
             paths.append(b"blobs/sha256/" + text[7:].encode())
             db.write("DELETE FROM blobs WHERE digest = ?", (text,))
@@ -38,6 +45,14 @@ def recover(home: Home) -> None:
         db.write("INSERT OR REPLACE INTO meta(key, value) VALUES ('boot', ?)", (home.boot,))
     for aside in take_unrecorded(home, paths):
         home.disk.remove(aside)
+
+
+def forget_layer(home: Home, diff_id: str) -> list[bytes]:
+    """Delete the records of a layer, inside a transaction; return where its trees would be, below the store's root."""
+    for table in ("layers", "packed", "deltas", "listings"):
+        home.db.write(f"DELETE FROM {table} WHERE diff_id = ?", (diff_id,))  # noqa: S608 - fixed names
+    tree = b"trees/" + diff_id[7:].encode()
+    return [tree, tree + DELTA]
 
 
 def take_unrecorded(home: Home, paths: Sequence[bytes], *, seize: bool = False) -> list[bytes]:
@@ -61,7 +76,9 @@ def is_unrecorded(home: Home, path: bytes) -> bool:
     place, _, name = path.rpartition(b"/")
     if place in (b"tmp", b"work"):
         return True
-    text = "sha256:" + os.fsdecode(name)
+    text = "sha256:" + os.fsdecode(name.removesuffix(DELTA))
+    if place == b"trees" and name.endswith(DELTA):
+        return home.db.row("SELECT 1 FROM deltas WHERE diff_id = ?", (text,)) is None
     if place == b"trees":
         return home.db.row("SELECT 1 FROM layers WHERE diff_id = ? AND tree = 1", (text,)) is None
     return home.db.row("SELECT 1 FROM blobs WHERE digest = ?", (text,)) is None

@@ -119,6 +119,11 @@ class TreeWriter:
             self._file = None
             os.close(fd)
 
+    def remove(self, path: bytes) -> None:
+        """Take a FILE away again."""
+        parent, name = self._place(path)
+        os.unlink(name, dir_fd=parent)
+
     def finish(self) -> None:
         """Set the times of all directories; nothing may be written after that."""
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from layerstore import xattrs
@@ -132,6 +132,32 @@ class View:
                 break
         self._merged[path] = tuple(found)
         return self._merged[path]
+
+
+def flatten(view: View) -> Iterator[Entry]:
+    """Yield what `view` shows, as a layer of its own would have it: parents first, each directory's names sorted.
+
+    For trees without hard links: each name is a file of its own.
+    """
+    root = view.lstat(b"")
+    if root is not None and (root.mode, root.uid, root.gid, root.xattrs) != (0o755, 0, 0, ()):
+        yield root._replace(mtime_ns=0)
+    stack = [iter(view.listdir(b""))]
+    parents = [b""]
+    while stack:
+        name = next(stack[-1], None)
+        if name is None:
+            stack.pop()
+            parents.pop()
+            continue
+        path = parents[-1] + b"/" + name if parents[-1] else name
+        entry = view.lstat(path)
+        if entry is None:
+            continue
+        yield entry._replace(inode=None)
+        if entry.kind is Kind.DIR:
+            stack.append(iter(view.listdir(path)))
+            parents.append(path)
 
 
 def _lstat(host: bytes) -> os.stat_result | None:

@@ -15,6 +15,7 @@ from builder.cli.table import echo_table
 from builder.errors import UsageError
 from builder.logs import sweep_logs
 from builder.progress.words import size
+from layerstore.recover import DELTA
 
 if TYPE_CHECKING:
     from layerstore.gc import Plan
@@ -143,7 +144,8 @@ def weigh(path: bytes) -> int:
 
 
 def _reclaimable(root: bytes, plan: Plan) -> int:
-    places = [os.path.join(root, b"trees", text[7:].encode()) for text in plan.layers]
+    trees = [os.path.join(root, b"trees", text[7:].encode()) for text in plan.layers]
+    places = [*trees, *(tree + DELTA for tree in trees)]
     places += [os.path.join(root, b"blobs/sha256", text[7:].encode()) for text in plan.blobs]
     places += [os.path.join(root, path) for path in plan.litter]
     return sum(map(weigh, places))

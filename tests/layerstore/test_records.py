@@ -115,7 +115,7 @@ def test_cache_record_without_its_layer_is_no_hit(store: Store) -> None:
 def test_remembered_files(store: Store, tmp_path: Path, count: int) -> None:
     """A digest is remembered until any part of the stamp differs."""
     stamps = [Stamp(1 << 63, (1 << 64) - 1 - number, 10, 5 * SECOND, 6 * SECOND) for number in range(count)]
-    digests = [Digest.of(b"%d" % number) for number in range(count)]
+    digests = [Digest.of(b"%d" % number).raw for number in range(count)]
     store.files.remember(zip(stamps, digests, strict=True), scanned_ns=7 * SECOND)
     assert digests == store.files.lookup(stamps)
     for field in ("size", "mtime_ns", "ctime_ns", "inode", "device"):
@@ -133,8 +133,8 @@ def test_racy_files_are_not_remembered(store: Store) -> None:
         Stamp(1, 5, 1, 9 * SECOND, 9 * SECOND),
     ]
     digest = Digest.of(b"x")
-    store.files.remember([(stamp, digest) for stamp in (quiet, *racy)], scanned_ns=7 * SECOND)
-    assert [digest, None, None, None, None] == store.files.lookup([quiet, *racy])
+    store.files.remember([(stamp, digest.raw) for stamp in (quiet, *racy)], scanned_ns=7 * SECOND)
+    assert [digest.raw, None, None, None, None] == store.files.lookup([quiet, *racy])
     store.files.remember_selection(b"print", digest, newest_ns=7 * SECOND, scanned_ns=7 * SECOND)
     assert None is store.files.selection(b"print")
     store.files.remember_selection(b"print", digest, newest_ns=5 * SECOND, scanned_ns=7 * SECOND)
