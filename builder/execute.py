@@ -30,7 +30,6 @@ from builder.errors import BuildError, Canceled, LocatedError
 from builder.events import Event, Transfer, VertexId
 from builder.filetree import EmptyTree, FileTree
 from builder.graph import Vertex
-from builder.lineage import Lineage
 from builder.ops import BindMount, CacheMount, ContextOp, CopyOp, ImageOp, MkdirOp, RunOp, ScratchOp
 from builder.solve import Result
 from grammar import Diagnostic
@@ -38,6 +37,7 @@ from layerstore import CacheKey, CacheRecord, DiffId, Digest, Store, StoreError,
 
 if TYPE_CHECKING:
     from builder.context import LocalContext
+    from builder.lineage import Lineage
     from builder.remote import Downloads
     from builder.runstep import RunSteps
     from layerstore import Contents, Entry, View
@@ -299,6 +299,8 @@ class Executor:
     # -- copies ---------------------------------------------------------------------------------------------------
 
     def _lineage(self, op: CopyOp, vertex: Vertex) -> Lineage:
+        from builder.lineage import Lineage  # noqa: PLC0415 - only where a copy is not cached
+
         source = vertex.inputs[1] if len(vertex.inputs) > 1 else None
         if source is None:
             return Lineage(self.store, op, "", "")

@@ -329,7 +329,8 @@ class Layers:
             row = home.db.row(
                 "SELECT tree, base FROM layers LEFT JOIN deltas USING (diff_id) WHERE diff_id = ?", (diff_id,)
             )
-            has_tree = row is not None and bool(row[0] or row[1])
+            had_whole, had_delta = (bool(row[0]), bool(row[1])) if row is not None else (False, False)
+            has_tree = had_whole or had_delta
             if tree is not None and not has_tree:
                 final = tree_path(home, diff_id) if base is None else delta_path(home, diff_id)
                 stale = home.disk.move_aside(final) if os.path.lexists(final) else None
@@ -341,8 +342,8 @@ class Layers:
                 " used = excluded.used, boot = excluded.boot, outside = 0",
                 (diff_id, size, int(whole and not has_tree), home.clock(), home.boot),
             )
-            if draft is not None and not has_tree:
-                self._record(diff_id, draft)
+            if draft is not None:
+                self._record(diff_id, draft, whole=had_whole if has_tree else whole, known=has_tree)
             if tar.packing is not None:
                 record_blob(home, diff_id, tar.packing)
         if stale is not None:
@@ -352,12 +353,12 @@ class Layers:
         )
         return Layer(diff_id, size, forms)
 
-    def _record(self, diff_id: DiffId, draft: _Draft) -> None:
-        """Record what the next version of the layer can be told apart from."""
+    def _record(self, diff_id: DiffId, draft: _Draft, *, whole: bool, known: bool) -> None:
+        """Record what the next version of the layer can be told apart from, and how its tree was written."""
         db, version = self._home.db, draft.version
-        if draft.base is None:
-            db.write("INSERT OR REPLACE INTO listings VALUES (?, ?)", (diff_id, pack(version.listing)))
-        else:
+        if whole:
+            db.write("INSERT OR IGNORE INTO listings VALUES (?, ?)", (diff_id, pack(version.listing)))
+        elif not known:
             db.write(
                 "INSERT INTO deltas(diff_id, base, gone, written, total) VALUES (?, ?, ?, ?, ?)",
                 (diff_id, draft.base, b"\0".join(draft.gone), version.written, len(version.listing)),

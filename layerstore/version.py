@@ -14,7 +14,7 @@ from layerstore.entry import Entry, Kind
 from layerstore.errors import SourceChanged
 
 _SIZE = 32
-_WORTH_LISTING = 64
+_WORTH_LISTING = 8
 _MOST_GONE = 1000
 _LISTED = frozenset({Kind.FILE, Kind.DIR, Kind.SYMLINK, Kind.CHAR, Kind.BLOCK, Kind.FIFO})
 
@@ -54,7 +54,8 @@ class Version:
         directory = entry.kind is Kind.DIR
         key = path + b"/" if directory else path
         mark = self.listing[key] = hashlib.sha256(head + digest).digest()
-        if self._base.get(key) != mark:
+        # The root that is seen is that of the uppermost tree.
+        if self._base.get(key) != mark or not path:
             self.written += 1
             return True
         if directory:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -168,3 +171,65 @@ def test_layers_downloads_and_heredocs(store: Store, root: Path) -> None:
     before = download(b"a")
     (root / "other").write_text("changed")
     assert before != download(b"a")
+
+
+@pytest.fixture
+def coarse(tmp_path: Path) -> Iterator[Path]:
+    """A directory whose times are those of the kernel's clock tick; other file systems have finer ones (Linux 6.13)."""
+    where = tmp_path / "coarse"
+    where.mkdir()
+    subprocess.run(["mount", "-t", "ramfs", "ramfs", where], check=True)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", where], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("told", [True, False])
+def test_a_file_edited_twice_within_one_tick(store: Store, coarse: Path, told: bool) -> None:
+    """Racy clean: a second edit that keeps size, mtime and ctime is seen all the same.
+
+    Whether the digest was made for the key, or told by whoever wrote the layer.
+    """
+    path = coarse / "src" / "a"
+    path.parent.mkdir()
+    spec = CopySpec(sources=(PathSource(b"src"),), dest=b"/")
+
+    def write(data: bytes) -> tuple[int, ...]:
+        path.write_bytes(data)
+        os.utime(path, ns=(1_000_000_000, 1_000_000_000))
+        status = path.stat()
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    same = 0
+    for _ in range(200):
+        opened = time.time_ns()
+        first = write(b"one")
+        selection = select(spec, LocalContext(coarse, opened_ns=opened))
+        read = {os.fsencode(path): hashlib.sha256(b"one").digest()} if told else None
+        before = selection.digest(store.files, read)
+        second = write(b"two")
+        assert before != select(spec, LocalContext(coarse, opened_ns=time.time_ns())).digest(store.files)
+        same += first == second
+        if same > 2:
+            return
+    raise AssertionError("no two edits within one tick of the file system's clock")
+
+
+def test_digests_that_were_told(store: Store, root: Path) -> None:
+    """A digest made of what somebody else has read is the same; nothing is read for it, and it is remembered."""
+    expected = digest(store, root, "src")
+    read = {
+        os.fsencode(root / "src" / name): hashlib.sha256((root / "src" / name).read_bytes()).digest()
+        for name in ("a", "sub/b")
+    }
+    spec = CopySpec(sources=(PathSource(b"src"),), dest=b"/")
+    with Store.open(root.parent / "another") as another:
+        selection = select(spec, LocalContext(root, opened_ns=LATER))
+        assert None is selection.remembered(another.files)
+        assert expected == selection.digest(another.files, read)
+        assert read == selection.data
+        assert expected == select(spec, LocalContext(root, opened_ns=LATER)).remembered(another.files)
+        wrong = {name: bytes(32) for name in read}
+        assert expected != select(spec, LocalContext(root, opened_ns=LATER)).digest(another.files, wrong)

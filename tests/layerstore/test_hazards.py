@@ -18,6 +18,7 @@ from layerstore import (
     CacheKey,
     CacheRecord,
     Compression,
+    Contents,
     DiffId,
     Digest,
     Entry,
@@ -60,6 +61,7 @@ def work(root: Path) -> None:
             (upper.path / "new").write_bytes(b"new")
             third = store.layers.commit(upper, store.layers.view([first.diff_id]))
             store.layers.tree(second.diff_id)
+            version(store)
             chain = [first.diff_id, second.diff_id, third.diff_id]
             image = store.images.put(b"{}", layers=chain, names=["n:1"])
             store.cache.put(CacheRecord(CacheKey.of(b"k"), (third.diff_id,)))
@@ -69,6 +71,16 @@ def work(root: Path) -> None:
         store.images.tag(image, "n:2")
         store.images.untag("n:1")
         store.sweep(store.gc())
+
+
+def version(store: Store) -> None:
+    """Write a layer, one that is kept as what differs from it, and the whole tree of that."""
+    entries = [file(b"v/%d" % number, b"v") for number in range(8)]
+    base = store.layers.write(entries, contents=Contents())
+    entries[0] = file(b"v/0", b"new")
+    new = store.layers.write(entries[:-1], contents=Contents(), like=base.diff_id)
+    store.layers.view([new.diff_id])
+    store.layers.tree(new.diff_id)
 
 
 def run_until(root: Path, stop: int) -> bool:
@@ -254,6 +266,11 @@ with Store.open(root) as store, store.lease():
         upper = store.layers.prepare()
         (upper.path / "x").write_bytes(b"%d" % (number % 3))
         top = store.layers.commit(upper, store.layers.view([shared.diff_id]))
+        many = [file(b"v/%d" % at, b"v") for at in range(9)]
+        base = store.layers.write(many, contents=Contents())
+        many[seed] = file(b"v/%d" % seed, b"%d" % number)
+        new = store.layers.write(many, contents=Contents(), like=base.diff_id)
+        store.images.put(b"%d %d" % (seed, number), layers=[new.diff_id], names=[])
         store.cache.put(CacheRecord(CacheKey.of(b"%d" % number), (top.diff_id,)))
         store.images.put(b"%d" % number, layers=[shared.diff_id, own.diff_id, top.diff_id], names=["n:%d" % number])
         with store.lock("key"):
