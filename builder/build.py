@@ -23,7 +23,7 @@ from builder.events import Completed, Planned, Progress, Started, Transfer, Vert
 from builder.execute import Executor
 from builder.graph import Graph, Vertex
 from builder.ops import ContextOp
-from builder.plan import MAIN_CONTEXT, Plan, PlanOptions, plan
+from builder.plan import MAIN_CONTEXT, Plan, PlanOptions, plan_platforms
 from builder.solve import Solver
 from builder.sources import ImageSources
 from grammar.record import Record, field
@@ -33,6 +33,8 @@ from layerstore.reference import Reference
 if TYPE_CHECKING:
     from builder.remote import Downloads
     from builder.runstep import RunSteps
+    from layerstore import ImageIndex
+    from layerstore.platforms import Platform
     from layerstore.registry.client import Client
 
 
@@ -44,8 +46,9 @@ the same layer, and after 1980, since zip archives know no earlier time."""
 class BuildOptions(Record):
     """A whole build. `plan` is what decides the image; the rest is how it is made.
 
-    `dockerfile` is the text, `name` what messages call it, `path` where it lies, if it is a file: its own ignore file
-    lies beside it. `names` are the references that the image gets. `state` is a directory for what dies with the
+    `platforms` are built for, instead of the one of `plan`, if there are any; several become an index. `dockerfile` is
+    the text, `name` what messages call it, `path` where it lies, if it is a file: its own ignore file lies beside it.
+    `names` are the references that the image gets. `state` is a directory for what dies with the
     machine (the bridge's addresses). `epoch` is SOURCE_DATE_EPOCH in nanoseconds, None to use the times of the layers;
     with `rewrite_timestamps` no file of a new layer is later. `keep` puts the image into the store under its names;
     without it, only the steps stay. `secrets` and `ssh` map ids to values and sockets. `proxies` maps `http`, `https`
@@ -53,6 +56,7 @@ class BuildOptions(Record):
     """
 
     plan: PlanOptions
+    platforms: tuple[Platform, ...] = ()
     dockerfile: bytes
     name: str = "Dockerfile"
     path: Path | None = None
@@ -70,10 +74,22 @@ class BuildOptions(Record):
 
 
 class Built(Record):
-    """A finished build: the image in the store, and the plan it came from."""
+    """A finished build: the image in the store, or the index of several, and the plans they came from, in order."""
 
-    image: Image
-    plan: Plan
+    result: Image | ImageIndex
+    plans: tuple[Plan, ...]
+
+    @property
+    def image(self) -> Image:
+        """The image; of several, that for the platform asked for first."""
+        return self.images[0][1]
+
+    @property
+    def images(self) -> tuple[tuple[Platform, Image], ...]:
+        """The images and what each was asked for."""
+        if isinstance(self.result, Image):
+            return ((self.plans[0].platform, self.result),)
+        return self.result.members
 
 
 def parse(options: BuildOptions) -> grammar.Dockerfile:
@@ -98,31 +114,56 @@ def build(
     _refuse_violations(store, options, dockerfile, progress)
     # The export ends after the lease: only then is on disk what it says is written.
     with _quoting(dockerfile.ast), Export(progress, clock) as export, store.lease():
-        sources = ImageSources(store, client, clock=clock, emit=progress.emit, pull=options.pull)
-        planned = plan(dockerfile, options.plan, sources)
+        several = len(options.platforms) > 1
+        sources = ImageSources(
+            store, client, clock=clock, emit=progress.emit, pull=options.pull, several_platforms=several
+        )
+        plans = plan_platforms(dockerfile, options.plan, options.platforms or (options.plan.platform,), sources)
+        graph, targets = plans[0].graph, [planned.target for planned in plans]
         executor = Executor(
             store,
-            _contexts(planned.graph, options, clock),
+            _contexts(graph, options, clock),
             steps=partial(_steps, store, options, clock),
             downloads=partial(_downloads, store, options),
             clock=clock,
-            wants_tree=_wants_tree(planned.graph, planned.target),
+            wants_tree=_wants_tree(graph, targets),
             created_ns=UNDATED_NS if options.epoch is None else options.epoch,
+            host=str(options.plan.build_platform),
         )
         solver = Solver(executor, progress, clock, jobs=options.jobs)
         try:
-            result = solver.solve(planned.graph, planned.target)
+            results = solver.solve(graph, *targets)
         finally:
             executor.close()
-        layers = _rewritten(store, options, planned, result.layers)
-        config = planned.config.document_for(layers, result.created, epoch=options.epoch)
+        now = int(clock() * 1e9)
+        images = []
+        for planned, result in zip(plans, results, strict=True):
+            layers = _rewritten(store, options, planned, result.layers)
+            config = planned.config.document_for(layers, result.created, epoch=options.epoch)
+            images.append(Image(ImageId.of(config), (), config, layers, None, now))
+        built = images[0] if len(images) == 1 else _index(plans, images, now)
         if options.keep:
             names = [reference.canonical for reference in options.names]
-            export.begin(ImageId.of(config), names)
-            image = store.images.put(config, layers=layers, names=names)
-        else:
-            image = Image(ImageId.of(config), (), config, layers, None, int(clock() * 1e9))
-    return Built(image=image, plan=planned)
+            export.begin(built.id, names)
+            built = _keep(store, built, names)
+    return Built(result=built, plans=plans)
+
+
+def _index(plans: Sequence[Plan], images: Sequence[Image], now: int) -> ImageIndex:
+    from layerstore.indexes import ImageIndex, Member  # noqa: PLC0415 - most builds are for one platform
+
+    return ImageIndex.of([Member(planned.platform, image) for planned, image in zip(plans, images, strict=True)], now)
+
+
+def _keep(store: Store, built: Image | ImageIndex, names: Sequence[str]) -> Image | ImageIndex:
+    """Put what was built into the store under `names`."""
+    if isinstance(built, Image):
+        return store.images.put(built.config, layers=built.layers, names=names)
+    members = [
+        member._replace(image=store.images.put(member.image.config, layers=member.image.layers))
+        for member in built.members
+    ]
+    return store.indexes.put(members, names=names)
 
 
 def _refuse_violations(store: Store, options: BuildOptions, dockerfile: grammar.Dockerfile, progress: Progress) -> None:
@@ -234,6 +275,6 @@ def _contexts(graph: Graph, options: BuildOptions, clock: Callable[[], float]) -
     return {op.name: partial(read, op) for op in ops}
 
 
-def _wants_tree(graph: Graph, target: Vertex) -> frozenset[VertexId]:
+def _wants_tree(graph: Graph, targets: Sequence[Vertex]) -> frozenset[VertexId]:
     """The vertices whose layers somebody reads as files: all that another one takes as an input."""
-    return frozenset(one.id for vertex in graph.needed(target) for one in vertex.inputs)
+    return frozenset(one.id for vertex in graph.needed(*targets) for one in vertex.inputs)

@@ -67,19 +67,21 @@ class Executor:
         clock: Callable[[], float],
         wants_tree: frozenset[str] = frozenset(),
         created_ns: int = 0,
+        host: str = "",
     ) -> None:
         """`contexts` maps the names of local contexts to what reads them, called when one is first needed.
 
         `steps` makes what executes RUNs, called for the first that has to run; `downloads` what fetches the remote
         sources of ADDs, likewise. `wants_tree` holds the ids of the
         vertices whose layers somebody will read as files. `created_ns` is the time of directories that a copy makes on
-        its way.
+        its way. `host` is the platform of this machine.
         """
         self.store = store
         self.contexts = contexts
         self.clock = clock
         self.wants_tree = wants_tree
         self.created_ns = created_ns
+        self.host = host
         self._make_steps = steps
         self._steps: RunSteps | None = None
         self._make_downloads = downloads
@@ -243,6 +245,16 @@ class Executor:
         """Record a step that was made; return what it results in."""
         self.store.cache.put(CacheRecord(key=key, layers=(made.layer,), ingredients=listed, created=made.created))
         return Result(layers=(*below.layers, made.layer), created=(*below.created, made.created), note=made.note)
+
+    def check(self, vertices: Sequence[Vertex]) -> None:
+        """Refuse steps for platforms that this machine does not run; LocatedError."""
+        foreign = [
+            (one, one.op.platform) for one in vertices if isinstance(one.op, RunOp) and one.op.platform != self.host
+        ]
+        if foreign:
+            from builder.foreign import check  # noqa: PLC0415 - most steps are for this machine
+
+            check(foreign, self.host, self.store.root / "tmp")
 
     def _fetched(self, vertex: Vertex, emit: Callable[[Event], None]) -> Vertex:
         """Return `vertex` with what it downloads as files among its sources."""

@@ -74,6 +74,12 @@ class ImageConfig:
         return ImageConfig(copy.deepcopy(self.document), self.base_history, self.base_layers, self.history)
 
     @property
+    def platform(self) -> Platform:
+        """What the image is for, which is its base's word: what was asked for may be another."""
+        own = self.document
+        return Platform.of(own["os"], own["architecture"], own.get("variant") or "")
+
+    @property
     def config(self) -> Json:
         """The `config` object: what containers start with."""
         inner: Json = self.document["config"]

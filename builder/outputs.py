@@ -18,8 +18,8 @@ _KEYS = {
     "registry": frozenset({"name", "push", *_LAYERS}),
     "oci": frozenset({"dest", "name", "tar", *_LAYERS}),
     "docker": frozenset({"dest", "name", "tar", *_LAYERS}),
-    "tar": frozenset({"dest"}),
-    "local": frozenset({"dest"}),
+    "tar": frozenset({"dest", "platform-split"}),
+    "local": frozenset({"dest", "platform-split", "mode"}),
     "cacheonly": frozenset(),
 }
 
@@ -28,7 +28,9 @@ _KEYS = {
 class Output:
     """One output. `dest` is None for standard output; `names` are references besides those of `--tag`.
 
-    `rewrite_timestamp` clamps the times of files in new layers to SOURCE_DATE_EPOCH.
+    `rewrite_timestamp` clamps the times of files in new layers to SOURCE_DATE_EPOCH. `platform_split` puts the files of
+    each platform into a directory of its own, None does if there are several. `delete` takes away what is in `dest` and
+    not in the image.
     """
 
     type: str
@@ -39,6 +41,8 @@ class Output:
     compression: str | None = None
     level: int | None = None
     rewrite_timestamp: bool = False
+    platform_split: bool | None = None
+    delete: bool = False
 
 
 def parse_output(text: str, *, cwd: Path) -> Output:
@@ -67,6 +71,8 @@ def parse_output(text: str, *, cwd: Path) -> Output:
         compression=_compression(fields),
         level=_level(fields),
         rewrite_timestamp=_flag(fields, "rewrite-timestamp", default=False),
+        platform_split=_flag(fields, "platform-split", default=False) if "platform-split" in fields else None,
+        delete=_mode(fields) == "delete",
     )
 
 
@@ -98,6 +104,13 @@ def _flag(fields: Mapping[str, str], key: str, *, default: bool) -> bool:
     if text.lower() not in ("true", "false", "1", "0"):
         raise UsageError(f"--output: {key}={text} is neither true nor false")
     return text.lower() in ("true", "1")
+
+
+def _mode(fields: Mapping[str, str]) -> str:
+    text = fields.get("mode", "copy")
+    if text not in ("copy", "delete"):
+        raise UsageError(f"--output: unknown mode {text!r}", hint="choose copy or delete")
+    return text
 
 
 def _compression(fields: Mapping[str, str]) -> str | None:

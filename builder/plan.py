@@ -6,7 +6,7 @@ read. The order of dispatch, the scopes and the history texts follow BuildKit's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, assert_never
@@ -63,13 +63,15 @@ class Resolver(Protocol):
 class PlanOptions(Record):
     """What a build is asked for besides the Dockerfile.
 
-    `context` is the main context's directory, None if there is none. `no_cache` holds the names of the stages that are
-    built anew, `no_cache_all` covers them all. `shm_size` is in bytes, 0 for the default. `allow` holds granted
-    entitlements.
+    `platform` is what is built for; `several_platforms` says that the build has others, so that the names of steps have
+    to tell. `context` is the main context's directory, None if there is none. `no_cache` holds the names of the stages
+    that are built anew, `no_cache_all` covers them all. `shm_size` is in bytes, 0 for the default. `allow` holds
+    granted entitlements.
     """
 
     platform: Platform
     build_platform: Platform
+    several_platforms: bool = False
     context: Path | None = None
     target: str | None = None
     build_args: Mapping[str, str] = field(default=MappingProxyType({}))
@@ -98,6 +100,26 @@ class Plan(Record):
 def plan(dockerfile: grammar.Dockerfile, options: PlanOptions, resolver: Resolver) -> Plan:
     """Plan the target of `options`; LocatedError for what the Dockerfile gets wrong, the resolver's errors located."""
     return Planner(dockerfile, options, resolver).plan()
+
+
+def plan_platforms(
+    dockerfile: grammar.Dockerfile, options: PlanOptions, platforms: Sequence[Platform], resolver: Resolver
+) -> tuple[Plan, ...]:
+    """Plan the target for each of `platforms` over one graph: what is the same for several is one vertex.
+
+    Errors as `plan`.
+    """
+    if len(platforms) > 1:
+        options = options.replace(several_platforms=True)
+    planners: list[Planner] = []
+    plans = []
+    for platform in platforms:
+        planner = Planner(dockerfile, options.replace(platform=platform), resolver)
+        if planners:
+            planner.graph, planner.bases = planners[0].graph, planners[0].bases
+        planners.append(planner)
+        plans.append(planner.plan())
+    return tuple(plans)
 
 
 class Planner:
@@ -317,14 +339,15 @@ class Planner:
         return stage
 
     def _name_source(self, stage: StageState) -> None:
-        """Give the vertex of a base image its place in the stage: `[stage 1/4] FROM …`."""
-        if (
-            isinstance(stage.tip.op, ImageOp)
-            and stage.index == 0
-            and stage.total
-            and not stage.tip.name.startswith("[")
-        ):
-            name = self._prefix(stage) + "FROM " + stage.tip.name
+        """Give the vertex of a base image its place in the stage: `[stage 1/4] FROM …`.
+
+        A base of several stages has its place in the first one.
+        """
+        if not isinstance(stage.tip.op, ImageOp) or stage.index or not stage.total:
+            return
+        prefix = self._prefix(stage)
+        if not stage.tip.name.startswith("["):
+            name = prefix + "FROM " + stage.tip.name
             named: Vertex = stage.tip.replace(name=name, stage=stage.name, span=stage.written.from_.span)
             self.graph.vertices[named.id] = named
             stage.tip = named
@@ -454,6 +477,8 @@ class Planner:
     def _prefix(self, stage: StageState) -> str:
         stage.index += 1
         label = stage.label + " " if stage.label else ""
+        if self.options.several_platforms:
+            label = f"{stage.platform}{_target_of(stage)} {label}"
         width = len(str(stage.total))
         trigger = "ONBUILD " if stage.trigger else ""
         return f"[{label}{stage.index:>{width}}/{stage.total}] {trigger}"
@@ -479,6 +504,21 @@ class Planner:
             words=words,
             ignore_cache=stage.ignore_cache,
         )
+
+
+def _target_of(stage: StageState) -> str:
+    """What a stage on one platform builds for another, as its ARGs tell: `->arm64`, empty if it is the same."""
+    env = stage.env
+    system, architecture, variant = (env.get(name, "") for name in ("TARGETOS", "TARGETARCH", "TARGETVARIANT"))
+    target = Platform.of(system or stage.platform.os, architecture or stage.platform.architecture, variant)
+    if text := env.get("TARGETPLATFORM"):
+        try:
+            target = Platform.parse(text, host=stage.platform)
+        except InvalidPlatform:
+            return ""
+    if target.os != stage.platform.os:
+        return f"->{target}"
+    return "" if target.architecture == stage.platform.architecture else f"->{'/'.join(filter(None, target[1:]))}"
 
 
 def _counted(instructions: tuple[grammar.Instruction, ...]) -> int:

@@ -53,6 +53,9 @@ class Worker(Protocol):
     def lookup(self, vertex: Vertex, inputs: Sequence[Result]) -> Result | None:
         """Return the result if it takes no more than a look, None if it may have to be made. Never blocks for long."""
 
+    def check(self, vertices: Sequence[Vertex]) -> None:
+        """Raise BuildError if this machine cannot make one of `vertices`: all that is left when something has to be."""
+
     def make(self, vertex: Vertex, inputs: Sequence[Result], emit: Callable[[Event], None]) -> Result:
         """Return the result, made if it cannot be found. Called from several threads. Raises BuildError and others."""
 
@@ -80,12 +83,12 @@ class Solver:
         self._changed = threading.Condition()
         self._emitting = threading.Lock()
 
-    def solve(self, graph: Graph, target: Vertex) -> Result:
-        """Return the result of `target`; the first failure ends the build and is raised.
+    def solve(self, graph: Graph, *targets: Vertex) -> tuple[Result, ...]:
+        """Return the results of `targets`; the first failure ends the build and is raised.
 
         KeyboardInterrupt cancels it.
         """
-        order = list(graph.needed(target))
+        order = list(graph.needed(*targets))
         for vertex in order:
             self.state[vertex.id] = VertexState.PENDING
             inputs = {one.id for one in vertex.inputs}
@@ -100,27 +103,31 @@ class Solver:
                 for vertex in order:
                     if not vertex.inputs:
                         self._set(vertex, VertexState.READY)
-                self._work()
+                self._work(order)
         except BaseException as error:
             self._abandon(error)
             raise
         if self._failure is not None:
             raise self._failure
-        return self.results[target.id]
+        return tuple(self.results[target.id] for target in targets)
 
     def emit(self, event: Event) -> None:
         """Hand an event to the progress, one at a time."""
         with self._emitting:
             self.progress.emit(event)
 
-    def _work(self) -> None:
+    def _work(self, order: Sequence[Vertex]) -> None:
         """Until nothing is ready and nothing runs: look up what is ready, start what has to be made. Holds the lock."""
         waiting: deque[Vertex] = deque()
+        checked = False
         while True:
             while self._ready and self._failure is None:
                 vertex = self._ready.popleft()
                 if not self._found(vertex):
                     waiting.append(vertex)
+            if waiting and not checked and self._failure is None:
+                self.worker.check([vertex for vertex in order if self.state[vertex.id] not in _FINAL])
+                checked = True
             while waiting and self._running < self.jobs and self._failure is None:
                 self._start(waiting.popleft())
             if not self._running and (self._failure is not None or not waiting):

@@ -32,20 +32,22 @@ class ImageSources:
         clock: Callable[[], float],
         emit: Callable[[Event], None],
         pull: bool = False,
+        several_platforms: bool = False,
     ) -> None:
         """`pull` asks the registry even for what is in the store; `client` makes a registry client.
 
-        `emit` takes events.
+        `emit` takes events, whose names tell platforms if there are several.
         """
         self.store = store
         self.client = client
         self.clock = clock
         self.emit = emit
         self.pull = pull
+        self.several_platforms = several_platforms
 
     def image(self, reference: Reference, platform: Platform) -> Base:
         """Return the image as something to build on; StoreError if neither store nor registry has it."""
-        image = None if self.pull else self.store.images.get(reference.canonical)
+        image = None if self.pull else self.store.images.get(reference.canonical, platform)
         if image is not None:
             config = json.loads(image.config)  # it was checked when it came into the store
             if Platform.of(config["os"], config["architecture"], config.get("variant", "")) == platform:
@@ -63,7 +65,8 @@ class ImageSources:
 
         name = reference.canonical
         vertex = VertexId("sha256:" + hashlib.sha256(f"pull {name} {platform}".encode()).hexdigest())
-        self.emit(Planned(vertex=vertex, name=f"[internal] load metadata and layers of {name}"))
+        place = f"[{platform} internal]" if self.several_platforms else "[internal]"
+        self.emit(Planned(vertex=vertex, name=f"{place} load metadata and layers of {name}"))
         self.emit(Started(vertex=vertex, time=self.clock()))
 
         def progress(identity: str, current: int, total: int | None, done: bool) -> None:  # noqa: FBT001 - the transfer's callback

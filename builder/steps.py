@@ -54,7 +54,7 @@ class StepPlanner:
             shm_size=self._planner.options.shm_size,
             ulimits=self._planner.options.ulimits,
             scripts=scripts,
-            platform=str(stage.platform),
+            platform=str(stage.config.platform),
             proxies=_proxies(given, stage.env),
         )
         self._planner.advance(stage, op, (stage.tip, *sources), instruction)

@@ -22,7 +22,7 @@ class StoreBases:
     def image(self, reference: Reference, platform: Platform) -> Base:
         """Return the image as something to plan on."""
         name = reference.canonical
-        image = self._store.images.get(name) if self._store is not None else None
+        image = self._store.images.get(name, platform) if self._store is not None else None
         if image is None:
             self.unknown.add(name)
             document = {"os": platform.os, "architecture": platform.architecture, "config": {}}

@@ -23,6 +23,7 @@ from layerstore.store import Store
 
 if TYPE_CHECKING:
     from layerstore.compress import Compression
+    from layerstore.indexes import ImageIndex, Member
     from layerstore.layers import Forms, Layer, Upper
     from layerstore.version import Contents
     from layerstore.view import View
@@ -31,7 +32,9 @@ _LAZY = {
     "Compression": "compress",
     "Contents": "version",
     "Forms": "layers",
+    "ImageIndex": "indexes",
     "Layer": "layers",
+    "Member": "indexes",
     "Upper": "layers",
     "View": "view",
 }
@@ -51,10 +54,12 @@ __all__ = [
     "Forms",
     "Image",
     "ImageId",
+    "ImageIndex",
     "Inline",
     "Kind",
     "Layer",
     "Lease",
+    "Member",
     "NotFound",
     "Source",
     "SourceChanged",

@@ -15,9 +15,10 @@ from layerstore.compress import Compression, Readable
 from layerstore.digest import DiffId, Digest
 from layerstore.errors import StoreError
 from layerstore.images import Image
+from layerstore.indexes import ImageIndex
 from layerstore.layout import DirectorySink, Sink, TarSink, blob_path
 from layerstore.loading import DirectoryFiles, InvalidArchive, Loader, TarFiles, decompressed
-from layerstore.manifests import kept_manifest, new_manifest, pack_layer
+from layerstore.manifests import index_document, kept_manifest, new_manifest, pack_layer
 from layerstore.oci import (
     CONTAINERD_NAME,
     REF_NAME,
@@ -38,9 +39,12 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class Saved(NamedTuple):
-    """An image to be saved and the canonical references it gets; without any it is found by its ID only."""
+    """An image to be saved and the canonical references it gets; without any it is found by its ID only.
 
-    image: Image
+    An index is saved with all its images.
+    """
+
+    image: Image | ImageIndex
     names: Sequence[str]
 
 
@@ -53,14 +57,15 @@ def save(
     compression: Compression | None = None,
     level: int | None = None,
 ) -> list[Descriptor]:
-    """Write images; return the descriptors of their manifests.
+    """Write images; return the descriptors of their manifests, or of the documents of indexes.
 
     A Path becomes an OCI layout directory, added to where there is one already; a stream becomes a tar: an OCI layout
-    with `format` "oci", one that every docker loads with "docker". Without `compression` an image that came with
-    a manifest keeps its layers as they are, any other has them as gzip or plain. Raises StoreError.
+    with `format` "oci", one that every docker loads with "docker", which knows no indexes. Without `compression` an
+    image that came with a manifest keeps its layers as they are, any other has them as gzip or plain. Raises
+    StoreError.
     """
     with store.lease():
-        packed = [_pack(store, saved, format, compression, level) for saved in images]
+        packed = [_entry(store, saved, format, compression, level) for saved in images]
         sink = DirectorySink(destination) if isinstance(destination, Path) else TarSink(destination)
         with sink:
             _write(store, packed, sink, docker=format == DOCKER)
@@ -69,7 +74,7 @@ def save(
 
 def save_image(
     store: Store,
-    image: Image,
+    image: Image | ImageIndex,
     names: Sequence[str],
     destination: Path | BinaryIO,
     *,
@@ -78,7 +83,7 @@ def save_image(
     compression: str | None = None,
     level: int | None = None,
 ) -> str:
-    """Write one image as `save` does and return the digest of its manifest; `compression` is named as by buildx."""
+    """Write one image or index as `save` does and return the digest; `compression` is named as by buildx."""
     assert tar != isinstance(destination, Path), "BUG: a tar goes to a stream, a layout to a directory"
     chosen = None if compression is None else named_compression(compression)
     return str(
@@ -94,11 +99,12 @@ def named_compression(name: str) -> Compression:
         raise StoreError(f"unknown compression {name!r}", hint="choose one of uncompressed, gzip, zstd") from None
 
 
-def load(store: Store, source: Path | Readable, *, platform: Platform | None = None) -> list[Image]:
+def load(store: Store, source: Path | Readable, *, platform: Platform | None = None) -> list[Image | ImageIndex]:
     """Read all images of an OCI layout directory, or of a tar (compressed or not): an OCI layout or a docker archive.
 
-    `platform` chooses where an image is there for several; None takes the first. Returns the images in the
-    archive's order; their `names` are those they brought. Raises InvalidArchive, ManifestError, CorruptContent.
+    `platform` chooses where an image is there for several; with None all that the archive holds become an index.
+    Returns images and indexes in the archive's order; their `names` are those they brought. Raises InvalidArchive,
+    ManifestError, CorruptContent.
     """
     with store.lease():
         if isinstance(source, Path):
@@ -131,14 +137,35 @@ class _Packed(NamedTuple):
     """An image whose blobs are all in the store, ready to be written."""
 
     image: Image
-    names: tuple[Reference, ...]
     descriptor: Descriptor
     document: bytes
     layers: tuple[Descriptor, ...]
 
 
-def _pack(store: Store, saved: Saved, format: str, compression: Compression | None, level: int | None) -> _Packed:  # noqa: A002 - docker's own word for it
-    image = saved.image
+class _Entry(NamedTuple):
+    """What names mean: `descriptor` is that of the one image, or of the index `document` over the images."""
+
+    names: tuple[Reference, ...]
+    images: tuple[_Packed, ...]
+    descriptor: Descriptor
+    document: bytes | None = None
+
+
+def _entry(store: Store, saved: Saved, format: str, compression: Compression | None, level: int | None) -> _Entry:  # noqa: A002 - docker's own word for it
+    names = tuple(map(Reference.parse, saved.names))
+    if isinstance(saved.image, Image):
+        packed = _pack(store, saved.image, format, compression, level)
+        return _Entry(names, (packed,), packed.descriptor)
+    if format == DOCKER:
+        raise StoreError("a docker archive holds images for one platform", hint="write an OCI layout, or one platform")
+    images = tuple(_pack(store, member.image, format, compression, level) for member in saved.image.members)
+    data, descriptor = index_document(saved.image, [packed.descriptor for packed in images])
+    if compression is None:
+        store.indexes.set_manifest(saved.image, store.blobs.put_bytes(data))
+    return _Entry(names, images, descriptor, data)
+
+
+def _pack(store: Store, image: Image, format: str, compression: Compression | None, level: int | None) -> _Packed:  # noqa: A002 - docker's own word for it
     kept = kept_manifest(store, image) if compression is None else None
     # Docker before 23 loads no zstd, and neither do other readers of its time.
     if kept is None or (format == DOCKER and any(_is_zstd(layer) for layer in kept[1].layers)):
@@ -156,14 +183,14 @@ def _pack(store: Store, saved: Saved, format: str, compression: Compression | No
         size=len(document),
         platform=config_platform(parse_config(image.config)),
     )
-    return _Packed(image, tuple(map(Reference.parse, saved.names)), descriptor, document, manifest.layers)
+    return _Packed(image, descriptor, document, manifest.layers)
 
 
 def _is_zstd(layer: Descriptor) -> bool:
     return layer_compression(layer.media_type) is Compression.ZSTD
 
 
-def _write(store: Store, packed: Sequence[_Packed], sink: Sink, *, docker: bool) -> None:
+def _write(store: Store, entries: Sequence[_Entry], sink: Sink, *, docker: bool) -> None:
     """Write blobs first and what points to them last."""
     written: set[Digest] = set()
 
@@ -173,19 +200,22 @@ def _write(store: Store, packed: Sequence[_Packed], sink: Sink, *, docker: bool)
             with content() as stream:
                 sink.blob(digest, size, stream)
 
-    for one in packed:
+    for one in (packed for entry in entries for packed in entry.images):
         for layer in one.layers:
             blob(layer.digest, layer.size, lambda layer=layer: store.blobs.open(layer.digest))  # type: ignore[misc]  # bound now
         blob(Digest(one.image.id), len(one.image.config), lambda one=one: io.BytesIO(one.image.config))  # type: ignore[misc]
         blob(one.descriptor.digest, one.descriptor.size, lambda one=one: io.BytesIO(one.document))  # type: ignore[misc]
-    sink.index([entry for one in packed for entry in _index_entries(one)])
+    for entry in entries:
+        if (document := entry.document) is not None:
+            blob(entry.descriptor.digest, entry.descriptor.size, lambda document=document: io.BytesIO(document))  # type: ignore[misc]
+    sink.index([described for entry in entries for described in _index_entries(entry)])
     if docker:
-        sink.file("manifest.json", to_json(_docker_manifest(packed)))
+        sink.file("manifest.json", to_json(_docker_manifest(entries)))
     sink.file("oci-layout", _LAYOUT)
 
 
-def _index_entries(one: _Packed) -> list[Descriptor]:
-    """Return the entries of index.json for one image: one per name, as buildx writes them."""
+def _index_entries(one: _Entry) -> list[Descriptor]:
+    """Return the entries of index.json for one image or index: one per name, as buildx writes them."""
     named = [
         one.descriptor._replace(annotations=((CONTAINERD_NAME, name.canonical), (REF_NAME, name.tag)))
         for name in one.names
@@ -194,16 +224,17 @@ def _index_entries(one: _Packed) -> list[Descriptor]:
     return named or [one.descriptor]
 
 
-def _docker_manifest(packed: Sequence[_Packed]) -> list[dict[str, Any]]:
+def _docker_manifest(entries: Sequence[_Entry]) -> list[dict[str, Any]]:
     """Return docker's manifest.json: paths of configs and layers in the archive, and names."""
     by_image: dict[Digest, dict[str, Any]] = {}
-    for one in packed:
+    for one in entries:
+        (packed,) = one.images
         entry = by_image.setdefault(
-            one.image.id,
+            packed.image.id,
             {
-                "Config": blob_path(Digest(one.image.id)),
+                "Config": blob_path(Digest(packed.image.id)),
                 "RepoTags": [],
-                "Layers": [blob_path(layer.digest) for layer in one.layers],
+                "Layers": [blob_path(layer.digest) for layer in packed.layers],
             },
         )
         tags = [name.familiar for name in one.names if name.tag is not None and name.digest is None]

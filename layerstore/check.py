@@ -284,7 +284,17 @@ def _images(home: Home) -> Iterator[Fault]:
                 yield Fault(identity, f"the image's layer {diff_id} is missing")
         if manifest is not None and manifest not in blobs:
             yield Fault(identity, f"the image's manifest {manifest} is missing")
-    for name, identity in home.db.rows("SELECT name, image FROM names WHERE image NOT IN (SELECT id FROM images)"):
+    for identity, members, manifest in home.db.rows("SELECT id, members, manifest FROM indexes"):
+        if Digest.of(members.encode()) != identity:
+            yield Fault(identity, "the index's list of images has another digest")
+        for _, member in json.loads(members):
+            if home.db.row("SELECT 1 FROM images WHERE id = ?", (member,)) is None:
+                yield Fault(identity, f"the index's image {member} is missing")
+        if manifest is not None and manifest not in blobs:
+            yield Fault(identity, f"the index's document {manifest} is missing")
+    for name, identity in home.db.rows(
+        "SELECT name, image FROM names WHERE image NOT IN (SELECT id FROM images UNION SELECT id FROM indexes)"
+    ):
         yield Fault(name, f"the name points to {identity}, which is no image")
 
 

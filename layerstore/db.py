@@ -17,7 +17,7 @@ from layerstore.durable import step
 from layerstore.errors import StoreUnusable
 from layerstore.lock import hold
 
-FORMAT = 2
+FORMAT = 3
 _BUSY_SECONDS = 60.0
 
 _SCHEMA = f"""
@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS listings(diff_id TEXT PRIMARY KEY, data BLOB NOT NULL
 CREATE TABLE IF NOT EXISTS images(
     id TEXT PRIMARY KEY, config BLOB NOT NULL, layers TEXT NOT NULL, manifest TEXT, created INTEGER NOT NULL,
     boot TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS indexes(
+    id TEXT PRIMARY KEY, members TEXT NOT NULL, manifest TEXT, created INTEGER NOT NULL, boot TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS names(name TEXT PRIMARY KEY, image TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS names_image ON names(image);
 CREATE TABLE IF NOT EXISTS cache(
@@ -55,6 +57,7 @@ CREATE TABLE IF NOT EXISTS selections(
 CREATE INDEX IF NOT EXISTS layers_boot ON layers(boot) WHERE boot IS NOT NULL;
 CREATE INDEX IF NOT EXISTS blobs_boot ON blobs(boot) WHERE boot IS NOT NULL;
 CREATE INDEX IF NOT EXISTS images_boot ON images(boot) WHERE boot IS NOT NULL;
+CREATE INDEX IF NOT EXISTS indexes_boot ON indexes(boot) WHERE boot IS NOT NULL;
 CREATE INDEX IF NOT EXISTS cache_boot ON cache(boot) WHERE boot IS NOT NULL;
 PRAGMA user_version = {FORMAT};
 COMMIT;

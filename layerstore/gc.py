@@ -1,9 +1,9 @@
 """What the store can do without: a plan made by marking what is needed, and the sweep that carries it out.
 
-Needed are images with their layers and manifests, cache records that were used lately with their layers, everything
-used since the oldest living lease began. The sweep looks again, under the database's write lock, whether what it takes
-was used since. The record goes first, so that a crash leaves litter rather than a record of nothing; the content leaves
-its place under the write lock, where it shows whether somebody has made it anew meanwhile.
+Needed are images and indexes with their layers and documents, cache records that were used lately with their layers,
+everything used since the oldest living lease began. The sweep looks again, under the database's write lock, whether
+what it takes was used since. The record goes first, so that a crash leaves litter rather than a record of nothing; the
+content leaves its place under the write lock, where it shows whether somebody has made it anew meanwhile.
 Litter of dead processes is taken where it can be locked: whoever makes something in `tmp/` or `work/` locks it at once,
 and what is younger than a minute is left alone because it may not have been locked yet.
 """
@@ -64,6 +64,7 @@ def plan(home: Home, *, keep_used_since: int = 0) -> Plan:
     ):
         layers.difference_update((diff_ids or "").split())
         manifests.add(manifest)
+    manifests.update(manifest for (manifest,) in db.rows("SELECT manifest FROM indexes"))
     # A delta needs its base's tree.
     layers.difference_update(
         base for diff_id, base in db.rows("SELECT diff_id, base FROM deltas") if diff_id not in layers

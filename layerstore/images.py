@@ -1,16 +1,22 @@
-"""Image records and the names that point to them; reads no config and no manifest."""
+"""Image records and the names that point to them; reads no config and no manifest.
+
+A name points to an image or to an index of images for several platforms (`layerstore/indexes.py`).
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore.db import Row
 from layerstore.digest import DiffId, Digest, ImageId
-from layerstore.errors import AmbiguousName, NotFound
+from layerstore.errors import AmbiguousName, NotFound, StoreError
 from layerstore.home import Home
+
+if TYPE_CHECKING:
+    from layerstore.platforms import Platform
 
 _PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{3,64})\Z")
 _COLUMNS = "id, config, layers, manifest, created"
@@ -34,32 +40,46 @@ class Images:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    def get(self, name: str) -> Image | None:
+    def get(self, name: str, platform: Platform | None = None) -> Image | None:
         """Return the image with this reference, ID or unambiguous ID prefix (three digits or more), if there is one.
 
-        Raises AmbiguousName. The image's layers are kept from gc by a lease.
+        Of an index it is the image that fits `platform` best, the first one without a platform, None if none fits. An
+        image of its own is returned whatever it is for. Raises AmbiguousName. Its layers are kept from gc by a lease.
         """
         row = self._home.db.row(
             f"SELECT {_COLUMNS} FROM images WHERE id = (SELECT image FROM names WHERE name = ?)",  # noqa: S608 - fixed
             (name,),
         )
         if row is None:
-            match = _PREFIX.match(name)
-            if match is None:
+            identity = self.identify(name)
+            if identity is None:
                 return None
-            low = "sha256:" + match[1]
-            rows = self._home.db.rows(
-                f"SELECT {_COLUMNS} FROM images WHERE id >= ? AND id < ?",  # noqa: S608 - fixed
-                (low, low + "g"),
-            )
-            if len(rows) > 1:
-                raise AmbiguousName(name, tuple(sorted(row[0] for row in rows)))
-            if not rows:
-                return None
-            row = rows[0]
+            row = self._home.db.row(f"SELECT {_COLUMNS} FROM images WHERE id = ?", (identity,))  # noqa: S608 - fixed
+            if row is None:
+                from layerstore.indexes import choose  # noqa: PLC0415 - most names are those of single images
+
+                return choose(self, self._home, identity, platform)
         image = self._image(row, self._names(row[0]))
         self._touch(image)
         return image
+
+    def identify(self, name: str) -> ImageId | None:
+        """Return the ID of the image or index with this reference, ID or ID prefix. Raises AmbiguousName."""
+        row = self._home.db.row("SELECT image FROM names WHERE name = ?", (name,))
+        if row is not None:
+            return ImageId(row[0])
+        match = _PREFIX.match(name)
+        if match is None:
+            return None
+        low = "sha256:" + match[1]
+        bounds = (low, low + "g")
+        rows = self._home.db.rows(
+            "SELECT id FROM images WHERE id >= ? AND id < ? UNION SELECT id FROM indexes WHERE id >= ? AND id < ?",
+            bounds + bounds,
+        )
+        if len(rows) > 1:
+            raise AmbiguousName(name, tuple(sorted(row[0] for row in rows)))
+        return ImageId(rows[0][0]) if rows else None
 
     def put(
         self,
@@ -121,8 +141,18 @@ class Images:
             return self._home.db.write("DELETE FROM names WHERE name = ?", (name,)) > 0
 
     def remove(self, image: Image) -> None:
-        """Forget `image` and its names; its content goes at the next gc unless something else needs it."""
+        """Forget `image` and its names; its content goes at the next gc unless something else needs it.
+
+        StoreError if it is part of an index.
+        """
         with self._home.db.transaction(durable=True):
+            for (index,) in self._home.db.rows(
+                "SELECT id FROM indexes WHERE EXISTS"
+                "(SELECT 1 FROM json_each(indexes.members) WHERE json_extract(value, '$[1]') = ?)",
+                (image.id,),
+            ):
+                names = ", ".join(self._names(index)) or index
+                raise StoreError(f"image {image.id} is part of {names}", hint="remove that")
             self._home.db.write("DELETE FROM names WHERE image = ?", (image.id,))
             self._home.db.write("DELETE FROM images WHERE id = ?", (image.id,))
 

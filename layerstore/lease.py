@@ -59,17 +59,19 @@ def sync(home: Home) -> None:
         " UNION ALL SELECT 1, digest, '' FROM blobs WHERE boot IS NOT NULL"
         " UNION ALL SELECT 2, id, '' FROM images WHERE boot IS NOT NULL"
         " UNION ALL SELECT 3, key, variant FROM cache WHERE boot IS NOT NULL"
+        " UNION ALL SELECT 4, id, '' FROM indexes WHERE boot IS NOT NULL"
     )
     if not new:
         return
     home.disk.sync()
-    with db.transaction(durable=any(row[0] == 2 for row in new)):
+    with db.transaction(durable=any(row[0] in (2, 4) for row in new)):
         for number, sql in enumerate(
             (
                 "UPDATE layers SET boot = NULL WHERE diff_id = ?",
                 "UPDATE blobs SET boot = NULL WHERE digest = ?",
                 "UPDATE images SET boot = NULL WHERE id = ?",
                 "UPDATE cache SET boot = NULL WHERE key = ? AND variant = ?",
+                "UPDATE indexes SET boot = NULL WHERE id = ?",
             )
         ):
             for row in new:

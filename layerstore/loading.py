@@ -13,6 +13,7 @@ from layerstore.digest import Digest
 from layerstore.entry import Entry, Kind, Stream
 from layerstore.errors import CorruptContent, StoreError, UnsafeLayer
 from layerstore.images import Image
+from layerstore.indexes import ImageIndex, Member
 from layerstore.layout import blob_path
 from layerstore.oci import (
     CONTAINERD_NAME,
@@ -23,6 +24,7 @@ from layerstore.oci import (
     Index,
     Manifest,
     ManifestError,
+    config_platform,
     diff_ids,
     from_json,
     layer_compression,
@@ -161,7 +163,7 @@ class Loader:
         self._files = files
         self._platform = platform
 
-    def load(self) -> list[Image]:
+    def load(self) -> list[Image | ImageIndex]:
         """Load everything; errors as `archive.load`."""
         docker = self._docker_entries()
         index = self._files.read("index.json")
@@ -171,14 +173,14 @@ class Loader:
                 hint = "it was saved by a docker older than 1.10; save it again with a current one"
             raise InvalidArchive("this is no image archive", hint=hint)
         if index is None:
-            images = [self._docker(entry) for entry in docker or []]
+            images: list[Image | ImageIndex] = [self._docker(entry) for entry in docker or []]
         else:
             images = self._oci(Index.from_json(index), docker or [])
         if not images:
             raise InvalidArchive("the archive holds no image")
         return images
 
-    def _oci(self, index: Index, docker: list[dict[str, Any]]) -> list[Image]:
+    def _oci(self, index: Index, docker: list[dict[str, Any]]) -> list[Image | ImageIndex]:
         """Load what index.json lists; names that only docker's manifest.json has are taken from there."""
         tags = {entry["Config"].rpartition("/")[2].removesuffix(".json"): entry["RepoTags"] for entry in docker}
         groups: dict[tuple[str, ...], list[Descriptor]] = {}
@@ -187,38 +189,67 @@ class Loader:
                 continue  # an attestation
             names = _names_of(entry)
             groups.setdefault(names or (f"#{n}",), []).append(entry)
-        images: dict[Digest, Image] = {}
+        loaded: dict[Digest, Image | ImageIndex] = {}
         for group, entries in groups.items():
-            found = self._choose(Index(manifests=tuple(entries)))
-            image = self._image(*found, () if group[0].startswith("#") else group)
-            brought = [*images[image.id].names] if image.id in images else []
-            brought += [] if group[0].startswith("#") else group
-            for name in (_canonical(tag) for tag in tags.get(image.id.hex, ())):
-                if name not in brought:
-                    self._store.images.tag(image, name)
-                    brought.append(name)
-            images[image.id] = image._replace(names=tuple(brought))
-        return list(images.values())
+            names = () if group[0].startswith("#") else group
+            found = self._load_group(Index(manifests=tuple(entries)), names)
+            brought = [*loaded[found.id].names] if found.id in loaded else []
+            brought += names
+            if isinstance(found, Image):
+                for name in (_canonical(tag) for tag in tags.get(found.id.hex, ())):
+                    if name not in brought:
+                        self._store.images.tag(found, name)
+                        brought.append(name)
+            loaded[found.id] = found._replace(names=tuple(brought))
+        return list(loaded.values())
 
-    def _choose(self, index: Index) -> tuple[bytes, Manifest]:
-        """Follow an index down to one manifest."""
+    def _load_group(self, index: Index, names: Sequence[str]) -> Image | ImageIndex:
+        """Load what one name of index.json means."""
+        if self._platform is not None:
+            return self._image(*self._choose(index, self._platform), names)
+        found = [(entry, self._image(data, manifest, ())) for entry, data, manifest in self._all(index, _DEPTH)]
+        if not found:
+            raise InvalidArchive("the archive holds none of the images that its index names")
+        if len(found) == 1:
+            ((_, image),) = found
+            return self._store.images.put(image.config, layers=image.layers, names=names, manifest=image.manifest)
+        members: list[Member] = []
+        for entry, image in found:
+            platform = entry.platform or config_platform(parse_config(image.config))
+            if platform not in [member.platform for member in members]:
+                members.append(Member(platform, image))
+        return self._store.indexes.put(members, names=names)
+
+    def _all(self, index: Index, depth: int) -> Iterator[tuple[Descriptor, bytes, Manifest]]:
+        """Yield the manifests below an index that the archive holds: of an index of many, some may be left out."""
+        if not depth:
+            raise ManifestError("indexes within indexes within indexes")
+        images = [one for one in index.manifests if one.media_type in MANIFEST_TYPES | INDEX_TYPES]
+        for entry in images:
+            if entry.platform is not None and entry.platform.os == "unknown":
+                continue  # an attestation
+            if len(images) > 1 and self._files.keep(blob_path(entry.digest), entry.digest) is None:
+                continue
+            data = self._document(entry)
+            if entry.media_type in INDEX_TYPES:
+                yield from self._all(Index.from_json(data), depth - 1)
+            else:
+                yield entry, data, Manifest.from_json(data)
+
+    def _choose(self, index: Index, platform: Platform) -> tuple[bytes, Manifest]:
+        """Follow an index down to the manifest for `platform`."""
         for _ in range(_DEPTH):
-            chosen = self._select(index)
+            images = [one for one in index.manifests if one.media_type in MANIFEST_TYPES | INDEX_TYPES]
+            chosen = images[0] if len(images) == 1 else index.select(platform)
             if chosen is None:
                 offered = ", ".join(dict.fromkeys(map(str, index.platforms))) or "no platform"
-                raise InvalidArchive(f"the archive has no image for {self._platform}", hint=f"it has {offered}")
+                raise InvalidArchive(f"the archive has no image for {platform}", hint=f"it has {offered}")
             data = self._document(chosen)
             if chosen.media_type in INDEX_TYPES:
                 index = Index.from_json(data)
                 continue
             return data, Manifest.from_json(data)
         raise ManifestError("indexes within indexes within indexes")
-
-    def _select(self, index: Index) -> Descriptor | None:
-        images = [one for one in index.manifests if one.media_type in MANIFEST_TYPES | INDEX_TYPES]
-        if len(images) == 1 or self._platform is None:
-            return images[0] if images else None
-        return index.select(self._platform)
 
     def _document(self, descriptor: Descriptor) -> bytes:
         name = blob_path(descriptor.digest)

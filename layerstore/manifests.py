@@ -1,4 +1,7 @@
-"""The manifest of an image of the store: the one it came with, or a new one over the blobs of its layers."""
+"""The manifest of an image of the store: the one it came with, or a new one over the blobs of its layers.
+
+And the document of an index, over the manifests of its images.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from collections.abc import Sequence
 from layerstore.compress import Compression
 from layerstore.digest import DiffId, Digest
 from layerstore.images import Image
-from layerstore.oci import OCI_CONFIG, Descriptor, Manifest, layer_compression
+from layerstore.indexes import ImageIndex
+from layerstore.oci import OCI_CONFIG, OCI_INDEX, Descriptor, Index, Manifest, layer_compression
 from layerstore.store import Store
 
 
@@ -34,3 +38,12 @@ def new_manifest(image: Image, layers: Sequence[Descriptor]) -> tuple[bytes, Man
     config = Descriptor(media_type=OCI_CONFIG, digest=Digest(image.id), size=len(image.config))
     manifest = Manifest(config=config, layers=tuple(layers))
     return manifest.to_json(), manifest
+
+
+def index_document(index: ImageIndex, manifests: Sequence[Descriptor]) -> tuple[bytes, Descriptor]:
+    """Return the OCI index of the manifests of an index's images, in their order, and its descriptor."""
+    described = [
+        manifest._replace(platform=member.platform) for member, manifest in zip(index.members, manifests, strict=True)
+    ]
+    data = Index(manifests=tuple(described)).to_json()
+    return data, Descriptor(media_type=OCI_INDEX, digest=Digest.of(data), size=len(data))

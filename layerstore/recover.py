@@ -41,7 +41,8 @@ def recover(home: Home) -> None:
             db.write("DELETE FROM packed WHERE digest = ?", (text,))
         db.write("DELETE FROM cache WHERE boot IS NOT NULL AND boot != ?", (home.boot,))
         db.write("DELETE FROM images WHERE boot IS NOT NULL AND boot != ?", (home.boot,))
-        db.write("DELETE FROM names WHERE image NOT IN (SELECT id FROM images)")
+        db.write("DELETE FROM indexes WHERE boot IS NOT NULL AND boot != ?", (home.boot,))
+        db.write("DELETE FROM names WHERE image NOT IN (SELECT id FROM images UNION SELECT id FROM indexes)")
         db.write("INSERT OR REPLACE INTO meta(key, value) VALUES ('boot', ?)", (home.boot,))
     for aside in take_unrecorded(home, paths):
         home.disk.remove(aside)

@@ -24,6 +24,7 @@ from layerstore.recover import recover
 if TYPE_CHECKING:
     from layerstore.check import Fault
     from layerstore.gc import Plan
+    from layerstore.indexes import Indexes
     from layerstore.layers import Layers
 
 
@@ -38,6 +39,7 @@ class Store:
         self.cache = Cache(home)
         self.files = Files(home)
         self._layers: Layers | None = None
+        self._indexes: Indexes | None = None
 
     @classmethod
     def open(cls, root: Path, *, clock: Callable[[], int] = time.time_ns) -> Store:
@@ -61,6 +63,15 @@ class Store:
 
             self._layers = Layers(self._home, self.blobs)
         return self._layers
+
+    @property
+    def indexes(self) -> Indexes:
+        """The indexes of images for several platforms; their code is loaded when something asks for them."""
+        if self._indexes is None:
+            from layerstore.indexes import Indexes  # noqa: PLC0415 - most builds are for one platform
+
+            self._indexes = Indexes(self._home, self.images)
+        return self._indexes
 
     def close(self) -> None:
         """Close the database; using the store afterwards is a bug."""

@@ -19,6 +19,7 @@ from builder.cli.inputs import (
     Inputs,
     parse_contexts,
     parse_pairs,
+    parse_platforms,
     parse_secrets,
     parse_size,
     parse_ssh,
@@ -32,6 +33,7 @@ from layerstore.platforms import Platform
 from layerstore.reference import Reference
 
 if TYPE_CHECKING:
+    from builder.export import Part
     from builder.outputs import Output
     from layerstore import Store
     from layerstore.registry.client import Client
@@ -46,7 +48,13 @@ ENTITLEMENTS = ("network.host", "security.insecure")
 @click.option("-t", "--tag", "tags", multiple=True, metavar="NAME[:TAG]", help="A name for the image; repeatable.")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG.")
 @click.option("--target", metavar="STAGE", help="The stage to build (default: the last).")
-@click.option("--platform", metavar="OS/ARCH", help="The platform to build for (default: this machine's).")
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="OS/ARCH[,…]",
+    help="What to build for (default: this machine); several make one image with an index.",
+)
 @click.option("--no-cache", is_flag=True, help="Make every step anew.")
 @click.option("--no-cache-filter", multiple=True, metavar="STAGE[,…]", help="Make the steps of these stages anew.")
 @click.option("--pull", is_flag=True, help="Ask the registry for base images even if they are in the store.")
@@ -91,6 +99,7 @@ def command(settings: Settings, /, **given: Any) -> None:
 
     CONTEXT is a directory, or - for a tar or a Dockerfile on standard input.
     """
+    given["platforms"] = parse_platforms(settings, given["platforms"])
     outputs = _outputs(settings, given)
     mode = "quiet" if given["quiet"] else given["progress"] or settings.progress
     with settings.open_store() as store, _workspace(store, given["context"]) as workspace:
@@ -137,17 +146,15 @@ def _check(settings: Settings, given: dict[str, Any], store: Store, options: Bui
 def _options(
     settings: Settings, given: dict[str, Any], inputs: Inputs, store: Store, outputs: list[Output]
 ) -> BuildOptions:
-    host = Platform.parse(settings.platform, host=Platform.parse("linux/amd64", host=Platform.of("linux", "amd64")))
-    if given["platform"] and "," in given["platform"]:
-        raise UsageError("--platform takes one platform", hint="build one image a platform")
-    platform = Platform.parse(given["platform"], host=host) if given["platform"] else host
+    host = Platform.host(settings.machine)
+    platforms = given["platforms"]
     build_args = parse_pairs(given["build_args"], "--build-arg", settings.environ)
     epoch = _epoch(settings, build_args)
     names = [*given["tags"], *(name for output in outputs for name in output.names)]
     hosts = _hosts(given["add_hosts"])
     return BuildOptions(
         plan=PlanOptions(
-            platform=platform,
+            platform=platforms[0] if platforms else host,
             build_platform=host,
             context=inputs.context,
             target=given["target"],
@@ -162,6 +169,7 @@ def _options(
             ulimits=_ulimits(given["ulimits"]),
             allow=frozenset(given["allowed"]),
         ),
+        platforms=platforms,
         dockerfile=inputs.dockerfile,
         name=inputs.name,
         path=inputs.path,
@@ -234,6 +242,8 @@ def _outputs(settings: Settings, given: dict[str, Any]) -> list[Output]:
         raise UsageError("only one output can go to standard output", hint="give the others a dest")
     if any(not output.tar and output.dest is None for output in outputs):
         raise UsageError("--output tar=false writes a directory", hint="give dest=DIRECTORY")
+    if len(given["platforms"]) > 1 and any(output.type == "docker" for output in outputs):
+        raise UsageError("--output type=docker holds one platform", hint="use type=oci, or one --platform")
     named = given["tags"] or any(output.names for output in outputs)
     if not named and any(output.push for output in outputs):
         raise UsageError("there is no name to push to", hint="name the image with -t REGISTRY/NAME:TAG")
@@ -272,14 +282,31 @@ def _write(settings: Settings, store: Store, built: Built, output: Output, optio
             from builder.export import write_tar  # noqa: PLC0415
 
             with _archive_file(output.dest) as out:
-                write_tar(store.layers.view(built.image.layers), out, mtime_ns=options.epoch)
+                write_tar(_parts(store, built, output), out, mtime_ns=options.epoch)
         case "local":
             from builder.export import write_directory  # noqa: PLC0415
 
             assert output.dest is not None
-            view = store.layers.view(built.image.layers)
-            write_directory(view, output.dest, uid=os.getuid(), gid=os.getgid(), mtime_ns=options.epoch)
+            write_directory(
+                _parts(store, built, output), output.dest, uid=os.getuid(), gid=os.getgid(), mtime_ns=options.epoch,
+                delete=output.delete,
+            )  # fmt: skip
     return {}
+
+
+def _parts(store: Store, built: Built, output: Output) -> list[Part]:
+    """The files of the result: each platform's in a directory of its own where there are several, or as asked."""
+    from builder.export import Part  # noqa: PLC0415 - only builds with such an output
+
+    split = len(built.images) > 1 if output.platform_split is None else output.platform_split
+    return [
+        Part(
+            view=store.layers.view(image.layers),
+            directory=str(platform).replace("/", "_").encode() if split else b"",
+            label=str(platform),
+        )
+        for platform, image in built.images
+    ]
 
 
 def _push(settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions) -> dict[str, Any]:
@@ -287,7 +314,9 @@ def _push(settings: Settings, store: Store, built: Built, output: Output, option
 
     digest = ""
     for reference in options.names:
-        digest = push_image(settings, store, built.image, reference, compression=output.compression, level=output.level)
+        digest = push_image(
+            settings, store, built.result, reference, compression=output.compression, level=output.level
+        )
     return {"containerimage.digest": digest}
 
 
@@ -296,7 +325,7 @@ def _archive(store: Store, built: Built, output: Output, options: BuildOptions) 
 
     names = [reference.canonical for reference in options.names]
     save = partial(
-        save_image, store, built.image, names, format=output.type, tar=output.tar,
+        save_image, store, built.result, names, format=output.type, tar=output.tar,
         compression=output.compression, level=output.level,
     )  # fmt: skip
     if output.tar:
@@ -316,10 +345,12 @@ def _archive_file(dest: Path | None) -> contextlib.AbstractContextManager[Binary
 
 
 def _metadata(built: Built) -> dict[str, Any]:
-    names = ",".join(built.image.names)
-    found: dict[str, Any] = {"containerimage.config.digest": str(built.image.id)}
-    if built.image.manifest is not None:
-        found["containerimage.digest"] = str(built.image.manifest)
+    names = ",".join(built.result.names)
+    found: dict[str, Any] = {}
+    if len(built.images) == 1:
+        found["containerimage.config.digest"] = str(built.result.id)
+    if built.result.manifest is not None:
+        found["containerimage.digest"] = str(built.result.manifest)
     if names:
         found["image.name"] = names
     return found
@@ -327,8 +358,8 @@ def _metadata(built: Built) -> dict[str, Any]:
 
 def _report(settings: Settings, given: dict[str, Any], built: Built, metadata: dict[str, Any], *, quiet: bool) -> None:
     if quiet:
-        click.echo(built.image.id)
-    for name, text in (("iidfile", str(built.image.id)), ("metadata_file", json.dumps(metadata, indent=2) + "\n")):
+        click.echo(built.result.id)
+    for name, text in (("iidfile", str(built.result.id)), ("metadata_file", json.dumps(metadata, indent=2) + "\n")):
         if given[name]:
             path = settings.path(given[name])
             try:

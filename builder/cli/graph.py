@@ -10,11 +10,12 @@ import click
 import grammar
 from builder.cli.context import Settings
 from builder.cli.dockerfiles import read_dockerfile
+from builder.cli.inputs import parse_platforms
 from builder.cli.outline import plan_options
 from builder.errors import LocatedError
 from builder.graph import Vertex
 from builder.ops import ContextOp, CopyOp, ImageOp, MkdirOp, Op, RunOp, ScratchOp
-from builder.plan import plan
+from builder.plan import plan_platforms
 from builder.storebases import StoreBases
 
 _DOT = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
@@ -34,6 +35,13 @@ _KINDS: dict[type[Op], str] = {
 @click.option("--target", metavar="STAGE", help="The stage to build (default: the last).")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG.")
 @click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="OS/ARCH[,…]",
+    help="What would be built for (default: this machine).",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["text", "json", "dot", "mermaid"]),
@@ -42,7 +50,15 @@ _KINDS: dict[type[Op], str] = {
 )
 @click.argument("file", metavar="[FILE]", default="Dockerfile")
 @click.pass_obj
-def command(settings: Settings, *, target: str | None, build_args: tuple[str, ...], form: str, file: str) -> None:
+def command(
+    settings: Settings,
+    *,
+    target: str | None,
+    build_args: tuple[str, ...],
+    platforms: tuple[str, ...],
+    form: str,
+    file: str,
+) -> None:
     """Show the steps that the target of the Dockerfile FILE (default: Dockerfile) needs, and what each step needs.
 
     - reads standard input. Nothing is built, and base images are looked up in the store only: one that is not there
@@ -50,18 +66,24 @@ def command(settings: Settings, *, target: str | None, build_args: tuple[str, ..
     """
     data, name = read_dockerfile(file)
     dockerfile = grammar.resolve(grammar.parse(data, name=name))
+    options = plan_options(settings, target, build_args)
+    wanted = parse_platforms(settings, platforms) or (options.platform,)
     with settings.open_store() as store:
         bases = StoreBases(store)
         try:
-            made = plan(dockerfile, plan_options(settings, target, build_args), bases)
+            plans = plan_platforms(dockerfile, options, wanted, bases)
         except LocatedError as error:
             error.source, error.name = dockerfile.ast.source, dockerfile.ast.name
             raise
     for missing in sorted(bases.unknown):
         click.echo(f"note: {missing} is not in the store and counts as empty", err=True)
-    vertices = list(made.graph.needed(made.target))
-    printer = {"text": _text, "json": _json, "dot": _dot, "mermaid": _mermaid}[form]
-    click.echo(printer(vertices).encode("utf-8", "replace"))
+    targets = [made.target for made in plans]
+    vertices = list(plans[0].graph.needed(*targets))
+    if form == "json":
+        text = _json(vertices, targets)
+    else:
+        text = {"text": _text, "dot": _dot, "mermaid": _mermaid}[form](vertices)
+    click.echo(text.encode("utf-8", "replace"))
 
 
 def _name(vertex: Vertex) -> str:
@@ -86,9 +108,13 @@ def _text(vertices: list[Vertex]) -> str:
     return "\n".join(lines)
 
 
-def _json(vertices: list[Vertex]) -> str:
+def _json(vertices: list[Vertex], targets: list[Vertex]) -> str:
+    """One target as `target`; of a graph for several platforms, all of them in their order as `targets`."""
     listed = [_described(vertex) for vertex in vertices]
-    return json.dumps({"target": vertices[-1].id, "vertices": listed}, indent=2)
+    named: dict[str, Any] = {"target": targets[0].id}
+    if len(targets) > 1:
+        named["targets"] = [target.id for target in targets]
+    return json.dumps({**named, "vertices": listed}, indent=2)
 
 
 def _described(vertex: Vertex) -> dict[str, Any]:

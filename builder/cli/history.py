@@ -9,6 +9,7 @@ import click
 
 from builder.cli.context import Settings
 from builder.cli.lookup import find_image, layer_size
+from builder.cli.registry import platform_of
 from builder.cli.table import age, echo_json_lines, echo_table, short_id
 from builder.progress.words import size
 
@@ -33,14 +34,19 @@ class _Step(NamedTuple):
 @click.option("--no-trunc", is_flag=True, help="Show whole IDs and commands.")
 @click.option("-q", "--quiet", is_flag=True, help="Show image IDs only.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="Form of the list.")
+@click.option(
+    "--platform",
+    metavar="OS/ARCH[/VARIANT]",
+    help="Of an image for several platforms, show this one [default: this machine's].",
+)
 @click.pass_obj
-def command(settings: Settings, *, name: str, no_trunc: bool, quiet: bool, form: str) -> None:
+def command(settings: Settings, *, name: str, no_trunc: bool, quiet: bool, form: str, platform: str | None) -> None:
     """Show how an image was made, newest step first.
 
     Only the image itself has an ID: the steps between it and its base are not images, which `<missing>` says.
     """
     with settings.open_store() as store:
-        steps = _steps(store, find_image(store, name).image)
+        steps = _steps(store, find_image(store, name, platform_of(settings, platform)).image)
     now = settings.clock()
     shown = [
         {

@@ -12,6 +12,7 @@ from builder.cli.context import Settings
 from builder.errors import SourceError, UsageError
 from builder.plan import ImageContext, LocalDirectory, NamedContext
 from grammar.record import Record
+from layerstore.platforms import Platform
 
 if TYPE_CHECKING:
     from layerstore import Store
@@ -119,6 +120,17 @@ def parse_pairs(texts: Iterable[str], what: str, environ: Mapping[str, str] | No
         elif key in environ:
             pairs[key] = environ[key]
     return pairs
+
+
+def parse_platforms(settings: Settings, texts: Iterable[str]) -> tuple[Platform, ...]:
+    """Return `--platform` options, each a list with commas: every platform once, in the order asked for.
+
+    `local` is this machine. InvalidPlatform.
+    """
+    host = Platform.host(settings.machine)
+    words = [word.strip() for text in texts for word in text.split(",")]
+    found = (host if word == "local" else Platform.parse(word, host=host) for word in words)
+    return tuple(dict.fromkeys(found))
 
 
 def parse_contexts(texts: Iterable[str], settings: Settings, store: Store) -> dict[str, NamedContext]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from builder.cli.context import Settings
-from builder.cli.lookup import familiar, find_image, image_size, repo_digests
+from builder.cli.lookup import find_image, image_size, repo_digests, repo_tags
+from builder.cli.registry import platform_of
 from builder.errors import BuildError, UsageError
 
 if TYPE_CHECKING:
@@ -27,8 +28,13 @@ _STEP = re.compile(r"\.?([A-Za-z_][^.\[\]]*)|\.?\[(\d+)\]|\.?\[\"([^\"]*)\"\]")
 @click.option(
     "--field", default="", metavar="PATH", help="Show one field only, such as Config.Env or RootFS.Layers[0]."
 )
+@click.option(
+    "--platform",
+    metavar="OS/ARCH[/VARIANT]",
+    help="Of an image for several platforms, show this one [default: this machine's].",
+)
 @click.pass_obj
-def command(settings: Settings, *, names: tuple[str, ...], form: str, field: str) -> None:
+def command(settings: Settings, *, names: tuple[str, ...], form: str, field: str, platform: str | None) -> None:
     """Show everything about images as JSON, with the keys of `docker image inspect`.
 
     --field takes names separated by dots, [N] for the Nth element of a list (from 0) and ["NAME"] for a name with dots
@@ -37,8 +43,9 @@ def command(settings: Settings, *, names: tuple[str, ...], form: str, field: str
     if form not in ("", "json"):
         raise UsageError("--format knows `json` only, not Go templates", hint="--field Config.Env shows one field")
     path = _path(field)
+    wanted = platform_of(settings, platform)
     with settings.open_store() as store:
-        documents = [document(store, find_image(store, name).image) for name in names]
+        documents = [document(store, find_image(store, name, wanted).image) for name in names]
     if field:
         for one in documents:
             value = _select(one, path, field)
@@ -56,8 +63,8 @@ def document(store: Store, image: Image) -> dict[str, Any]:
     history = config.get("history") or [{}]
     shown = {
         "Id": image.id,
-        "RepoTags": [familiar(name) for name in image.names],
-        "RepoDigests": repo_digests(image),
+        "RepoTags": repo_tags(store, image),
+        "RepoDigests": repo_digests(store, image),
         "Comment": history[-1].get("comment", ""),
         "Created": config.get("created", ""),
         "Author": config.get("author", ""),

@@ -14,7 +14,7 @@ from builder.errors import UsageError
 
 @click.command("load")
 @click.option("-i", "--input", "source", metavar="PATH", help="Read this file or OCI layout directory.")
-@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Where there are several [default: this machine's].")
+@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Load images for this platform only [default: all].")
 @click.option("-q", "--quiet", is_flag=True, help="Print the images' names only.")
 @click.pass_obj
 def command(settings: Settings, *, source: str | None, platform: str | None, quiet: bool) -> None:
@@ -24,7 +24,7 @@ def command(settings: Settings, *, source: str | None, platform: str | None, qui
     """
     if source is None and settings.stdin_tty:
         raise UsageError("an archive is not read from a terminal", hint="give -i FILE, or redirect standard input")
-    wanted = platform_of(settings, platform)
+    wanted = None if platform is None else platform_of(settings, platform)
     from layerstore.archive import load  # noqa: PLC0415 - not for --help
 
     with settings.open_store() as store:

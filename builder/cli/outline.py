@@ -12,6 +12,7 @@ import grammar
 from builder.cli.context import Settings
 from builder.cli.dockerfiles import read_dockerfile
 from builder.cli.inputs import parse_pairs
+from builder.cli.registry import platform_of
 from builder.cli.table import echo_table
 from builder.cli.targets import location, present
 from builder.outline import Outline, Wanted, outline
@@ -22,12 +23,15 @@ from layerstore.platforms import Platform
 @click.command("outline")
 @click.option("--target", metavar="STAGE", help="The stage to build (default: the last).")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG.")
+@click.option("--platform", metavar="OS/ARCH", help="What would be built for (default: this machine).")
 @click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Tables, or JSON as BuildKit's."
 )
 @click.argument("file", metavar="[FILE]", default="Dockerfile")
 @click.pass_obj
-def command(settings: Settings, *, target: str | None, build_args: tuple[str, ...], form: str, file: str) -> None:
+def command(
+    settings: Settings, *, target: str | None, build_args: tuple[str, ...], platform: str | None, form: str, file: str
+) -> None:
     """Show what a build of the Dockerfile FILE (default: Dockerfile) can be given; - reads standard input.
 
     These are the arguments, secrets and key agents of the target and of the stages it needs. The description of an
@@ -35,7 +39,8 @@ def command(settings: Settings, *, target: str | None, build_args: tuple[str, ..
     """
     data, name = read_dockerfile(file)
     dockerfile = grammar.resolve(grammar.parse(data, name=name))
-    found = outline(dockerfile, plan_options(settings, target, build_args))
+    options = plan_options(settings, target, build_args)
+    found = outline(dockerfile, options.replace(platform=platform_of(settings, platform)))
     if form == "json":
         click.echo(json.dumps(_described(found, data), indent=2))
         return

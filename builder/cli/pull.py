@@ -20,14 +20,14 @@ def command(settings: Settings, *, platform: str | None, quiet: bool, name: str)
     """Fetch the image NAME from its registry.
 
     NAME is [REGISTRY/]REPOSITORY[:TAG][@DIGEST]; the registry is docker.io and the tag latest unless given. Layers that
-    are here already are not fetched again.
+    are here already are not fetched again. What NAME is here for other platforms stays.
     """
     reference = Reference.parse(name)
     wanted = platform_of(settings, platform)
     from layerstore.registry.transfer import pull  # noqa: PLC0415 - not for --help
 
     with settings.open_store() as store, client(settings) as registry:
-        known = store.images.get(reference.canonical)
+        known = store.images.get(reference.canonical, wanted)
         with Transfers(settings, quiet=quiet, done="pull complete") as progress:
             image = pull(store, reference, wanted, registry, progress=progress)
     if not quiet:

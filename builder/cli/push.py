@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.cli.context import Settings
-from builder.cli.lookup import find_image
+from builder.cli.lookup import find_any, one_of
 from layerstore.reference import Reference
 
 if TYPE_CHECKING:
     from layerstore import Store
     from layerstore.images import Image
+    from layerstore.indexes import ImageIndex
 
 
 @click.command("push")
@@ -23,17 +24,24 @@ if TYPE_CHECKING:
     help="Compress all layers this way [default: as they are, gzip for new ones].",
 )
 @click.option("--compression-level", "level", type=int, help="Level of --compression: gzip 0-9, zstd 1-22.")
+@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Of an image for several platforms, send only this one.")
 @click.argument("name")
 @click.pass_obj
-def command(settings: Settings, *, quiet: bool, compression: str | None, level: int | None, name: str) -> None:
-    """Send the image NAME to the registry that is part of its name.
+def command(
+    settings: Settings, *, quiet: bool, compression: str | None, level: int | None, platform: str | None, name: str
+) -> None:
+    """Send the image NAME to the registry that is part of its name, for all the platforms that it is here for.
 
     What the registry has already is not sent. An image that was pulled keeps its digest.
     """
     reference = Reference.parse(name)
     check_level(compression, level)
     with settings.open_store() as store:
-        image = find_image(store, name).image
+        image = find_any(store, name).image
+        if platform is not None:
+            from builder.cli.registry import platform_of  # noqa: PLC0415 - not for --help
+
+            image = one_of(image, name, platform_of(settings, platform))
         digest = push_image(settings, store, image, reference, compression=compression, level=level, quiet=quiet)
     if not quiet:
         click.echo(f"digest: {digest}", err=True)
@@ -43,25 +51,29 @@ def command(settings: Settings, *, quiet: bool, compression: str | None, level: 
 def push_image(
     settings: Settings,
     store: Store,
-    image: Image,
+    image: Image | ImageIndex,
     reference: Reference,
     *,
     compression: str | None = None,
     level: int | None = None,
     quiet: bool = False,
 ) -> str:
-    """Send `image` to a registry as `reference` and return its manifest's digest; `compression` is named as by buildx.
+    """Send `image` to a registry as `reference` and return the digest it has there; `compression` is as for buildx.
 
     Raises UsageError, RegistryError and other StoreErrors.
     """
     from builder.cli.registry import Transfers, client  # noqa: PLC0415 - not for --help
     from layerstore.archive import named_compression  # noqa: PLC0415
-    from layerstore.registry.transfer import push  # noqa: PLC0415
+    from layerstore.images import Image  # noqa: PLC0415
+    from layerstore.registry.transfer import push, push_index  # noqa: PLC0415
 
     chosen = None if compression is None else named_compression(compression)
     check_level(compression, level)
     with client(settings) as registry, Transfers(settings, quiet=quiet, done="pushed") as progress:
-        sent = push(store, image, reference, registry, compression=chosen, level=level, progress=progress)
+        if isinstance(image, Image):
+            sent = push(store, image, reference, registry, compression=chosen, level=level, progress=progress)
+        else:
+            sent = push_index(store, image, reference, registry, compression=chosen, level=level, progress=progress)
     return str(sent.digest)
 
 

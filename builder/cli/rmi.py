@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.cli.context import Settings
-from builder.cli.lookup import familiar, find_image
+from builder.cli.lookup import familiar, find_any
 from layerstore.errors import NotFound, StoreError
+from layerstore.images import Image
 
 if TYPE_CHECKING:
     from layerstore import Store
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 def command(settings: Settings, *, names: tuple[str, ...], force: bool) -> None:
     """Remove images.
 
-    A name of an image that has others is taken away from it; the last name takes the image along. Layers stay as long
+    A name of an image that has others is taken away from it; the last name takes the image along, for all the platforms
+    that it has under that name alone. Layers stay as long
     as the cache or other images use them: `pybuild store gc` frees the space.
     """
     with settings.open_store() as store:
@@ -33,7 +35,7 @@ def command(settings: Settings, *, names: tuple[str, ...], force: bool) -> None:
 
 def _remove(store: Store, text: str, *, force: bool) -> None:
     try:
-        image, name = find_image(store, text)
+        image, name = find_any(store, text)
     except NotFound:
         if force:
             return
@@ -45,7 +47,11 @@ def _remove(store: Store, text: str, *, force: bool) -> None:
     if name is None and len(image.names) > 1 and not force:
         several = ", ".join(map(familiar, image.names))
         raise StoreError(f"the image {text} has several names: {several}", hint="remove them by name, or use --force")
+    # First, since it says no to the image of an index.
+    if isinstance(image, Image):
+        store.images.remove(image)
+    else:
+        store.indexes.remove(image)
     for one in image.names:
         click.echo(f"Untagged: {familiar(one)}")
-    store.images.remove(image)
     click.echo(f"Deleted: {image.id}")

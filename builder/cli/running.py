@@ -98,7 +98,7 @@ def _image(settings: Settings, store: Store, name: str, pull: str, platform: str
     found: Image | None = None
     if pull != "always":
         try:
-            found = find_image(store, name).image
+            found = find_image(store, name, _platform(settings, platform)).image
         except NotFound:
             if pull == "never":
                 raise

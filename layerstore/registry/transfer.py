@@ -16,13 +16,15 @@ from layerstore.compress import Compression
 from layerstore.digest import DiffId, Digest
 from layerstore.errors import CorruptContent
 from layerstore.images import Image
-from layerstore.manifests import kept_manifest, new_manifest, pack_layer
+from layerstore.indexes import ImageIndex
+from layerstore.manifests import index_document, kept_manifest, new_manifest, pack_layer
 from layerstore.oci import (
     CONFIG_TYPES,
     Descriptor,
     Index,
     Manifest,
     ManifestError,
+    config_platform,
     diff_ids,
     layer_compression,
     parse_config,
@@ -60,6 +62,7 @@ def pull(
 ) -> Image:
     """Fetch an image for `platform` into the store and name it `reference.canonical` there.
 
+    What that name meant for other platforms it goes on to mean.
     Blobs that are in the store are not fetched again. From an index the best fit for `platform` is taken; an image that
     is not in an index is taken as it is. Raises RegistryError, ManifestError, CorruptContent or another StoreError; the
     client is of no more use then, blobs that arrived whole are kept.
@@ -68,7 +71,8 @@ def pull(
         endpoint, document = client.fetch(reference)
         document, manifest = _choose(client, endpoint, document, reference, platform)
         config = client.read_blob(endpoint, manifest.config)
-        layers = diff_ids(parse_config(config))
+        parsed = parse_config(config)
+        layers = diff_ids(parsed)
         if len(layers) != len(manifest.layers):
             raise ManifestError(
                 f"{reference.familiar} has {len(manifest.layers)} layers but its config names {len(layers)}",
@@ -82,7 +86,11 @@ def pull(
         for layer, diff_id in zip(manifest.layers, layers, strict=True):
             store.layers.adopt(layer.digest, layer.media_type, diff_id, layer.size)
         kept = store.blobs.put_bytes(document.data)
-        return store.images.put(config, layers=layers, names=[reference.canonical], manifest=kept)
+        image = store.images.put(config, layers=layers, manifest=kept)
+        store.indexes.add(reference.canonical, config_platform(parsed), image)
+        found = store.images.get(image.id)
+        assert found is not None, "BUG: it was just put there"
+        return found
 
 
 def push(
@@ -103,38 +111,93 @@ def push(
     those that another repository of it is known to have are mounted. Raises RegistryError or another StoreError; the
     client is of no more use then.
     """
+    tag = _tag(reference)
+    with store.lease():
+        sending = _Sending(store, client, reference, compression, level, progress or _silent, jobs)
+        return sending.image(image, tag)
+
+
+def push_index(
+    store: Store,
+    index: ImageIndex,
+    reference: Reference,
+    client: Client,
+    *,
+    compression: Compression | None = None,
+    level: int | None = None,
+    progress: Progress | None = None,
+    jobs: int = 4,
+) -> Descriptor:
+    """Send an index with all its images as `push` sends one; return the descriptor of its document.
+
+    The images are there under their digests, the index alone under the tag of `reference`.
+    """
+    tag = _tag(reference)
+    with store.lease():
+        sending = _Sending(store, client, reference, compression, level, progress or _silent, jobs)
+        data, descriptor = index_document(index, [sending.image(member.image) for member in index.members])
+        client.put_manifest(sending.endpoint, tag, data, descriptor.media_type)
+        if compression is None:
+            store.indexes.set_manifest(index, store.blobs.put_bytes(data))
+        return descriptor
+
+
+def _tag(reference: Reference) -> str:
     if reference.tag is None or reference.digest is not None:
         raise InvalidReference(f"cannot push to {reference.familiar}: it has a digest", hint="push to a tag")
-    tag = reference.tag
-    report = progress or _silent
-    with store.lease():
-        endpoint = client.destination(reference)
-        known = None if compression is not None else kept_manifest(store, image)
-        sources = _mount_sources(store, reference)
+    return reference.tag
 
-        def send_layer(diff_id: DiffId) -> Descriptor:
-            layer = pack_layer(store, diff_id, compression, level)
-            _send(store, client, endpoint, layer, sources.get(diff_id, ()), report)
-            return layer
 
-        def send_known(layer: Descriptor) -> None:
-            at = manifest.layers.index(layer)
-            _send(store, client, endpoint, layer, sources.get(image.layers[at], ()), report)
+class _Sending:
+    """What all images of one push share."""
 
+    def __init__(
+        self,
+        store: Store,
+        client: Client,
+        reference: Reference,
+        compression: Compression | None,
+        level: int | None,
+        report: Progress,
+        jobs: int,
+    ) -> None:
+        self.endpoint = client.destination(reference)
+        self._store = store
+        self._client = client
+        self._compression = compression
+        self._level = level
+        self._report = report
+        self._jobs = jobs
+        self._sources = _mount_sources(store, reference)
+
+    def image(self, image: Image, tag: str | None = None) -> Descriptor:
+        """Send one image under `tag`, or its digest, and return the descriptor of its manifest."""
+        known = None if self._compression is not None else kept_manifest(self._store, image)
         if known is not None:
             data, manifest = known
-            _parallel(send_known, dict.fromkeys(manifest.layers), jobs, client)
+            pairs = dict(zip(manifest.layers, image.layers, strict=True))
+            _parallel(lambda pair: self._send(*pair), pairs.items(), self._jobs, self._client)
         else:
             unique = list(dict.fromkeys(image.layers))
-            sent = dict(zip(unique, _parallel(send_layer, unique, jobs, client), strict=True))
+            sent = dict(zip(unique, _parallel(self._pack_and_send, unique, self._jobs, self._client), strict=True))
             data, manifest = new_manifest(image, [sent[diff_id] for diff_id in image.layers])
-        if not client.has_blob(endpoint, manifest.config.digest):
-            _send_bytes(client, endpoint, manifest.config.digest, image.config)
-        digest = client.put_manifest(endpoint, tag, data, manifest.media_type)
+        if not self._client.has_blob(self.endpoint, manifest.config.digest):
+            _send_bytes(self._client, self.endpoint, manifest.config.digest, image.config)
+        target = tag or Digest.of(data)
+        digest = self._client.put_manifest(self.endpoint, target, data, manifest.media_type)
         # What somebody asked for once is not how the image is from now on.
-        if known is None and compression is None:
-            store.images.set_manifest(image, store.blobs.put_bytes(data))
+        if known is None and self._compression is None:
+            self._store.images.set_manifest(image, self._store.blobs.put_bytes(data))
         return Descriptor(media_type=manifest.media_type, digest=digest, size=len(data))
+
+    def _pack_and_send(self, diff_id: DiffId) -> Descriptor:
+        layer = pack_layer(self._store, diff_id, self._compression, self._level)
+        self._send(layer, diff_id)
+        return layer
+
+    def _send(self, layer: Descriptor, diff_id: DiffId) -> None:
+        sources = self._sources.get(diff_id, ())
+        _send(self._store, self._client, self.endpoint, layer, sources, self._report)
 
 
 def _choose(
@@ -183,12 +246,14 @@ def _fetch(store: Store, client: Client, endpoint: Endpoint, layer: Descriptor, 
 def _mount_sources(store: Store, reference: Reference) -> dict[DiffId, tuple[str, ...]]:
     """Return for each layer the other repositories of the same registry that images with it came from or went to."""
     found: dict[DiffId, list[str]] = {}
-    for image in store.images.list():
-        for name in image.names:
+    named = [(image.names, image.layers) for image in store.images.list()]
+    named += [(index.names, member.image.layers) for index in store.indexes.list() for member in index.members]
+    for names, layers in named:
+        for name in names:
             with contextlib.suppress(InvalidReference):
                 other = Reference.parse(name)
                 if other.registry == reference.registry and other.repository != reference.repository:
-                    for diff_id in image.layers:
+                    for diff_id in layers:
                         found.setdefault(diff_id, []).append(other.repository)
     return {diff_id: tuple(dict.fromkeys(names))[:_MAX_MOUNT_SOURCES] for diff_id, names in found.items()}
 

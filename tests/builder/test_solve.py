@@ -24,6 +24,7 @@ class Worker:
     broken: set[str] = field(default_factory=set)
     slow: set[str] = field(default_factory=set)
     made: list[str] = field(default_factory=list)
+    checked: list[list[str]] = field(default_factory=list)
     looked: list[str] = field(default_factory=list)
     together: int = 0
     most: int = 0
@@ -49,6 +50,9 @@ class Worker:
         if vertex.name in self.broken:
             raise BuildError(f"{vertex.name} is broken")
         return self.result(vertex, inputs)
+
+    def check(self, vertices: Sequence[Vertex]) -> None:
+        self.checked.append([vertex.name for vertex in vertices])
 
     def cancel(self) -> None:
         self.go.set()
@@ -94,7 +98,7 @@ def test_inputs_come_first_and_each_vertex_once() -> None:
     left, right = make("left", base), make("right", base)
     top = make("top", left, right)
 
-    result = solver(worker, Recording()).solve(make.graph, top)
+    (result,) = solver(worker, Recording()).solve(make.graph, top)
 
     assert ["base", "top"] == [worker.made[0], worker.made[-1]]
     assert ["base", "left", "right", "top"] == sorted(worker.made)
@@ -113,7 +117,7 @@ def test_what_is_found_is_not_made() -> None:
     make, worker = Maker(), Worker(known={"base", "a", "b"})
     before = threading.active_count()
 
-    result = solver(worker, Recording()).solve(make.graph, make("b", make("a", make("base"))))
+    (result,) = solver(worker, Recording()).solve(make.graph, make("b", make("a", make("base"))))
 
     assert [] == worker.made
     assert result.cached
@@ -216,7 +220,8 @@ def test_a_chain_deeper_than_the_interpreters_stack() -> None:
         tip = make(f"step {number}", tip)
     worker.known = {vertex.name for vertex in make.graph.vertices.values()}
 
-    assert 2001 == len(solver(worker, Recording()).solve(make.graph, tip).layers)
+    (result,) = solver(worker, Recording()).solve(make.graph, tip)
+    assert 2001 == len(result.layers)
 
 
 def test_canceled_is_a_build_error_of_its_own_status() -> None:

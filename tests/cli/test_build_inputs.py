@@ -353,8 +353,8 @@ def test_platform(project: Project) -> None:
     config = project.config("arm:latest")
     assert ("linux", "arm64") == (config["os"], config["architecture"])
 
-    for text in ("linux/amd64,linux/arm64", "not a platform", "linux/a/b/c"):
-        project.fails("--platform", text, ".", status=2 if "," in text else 1)
+    for text in ("linux/amd64,", "not a platform", "linux/a/b/c"):
+        project.fails("--platform", text, ".")
 
 
 def test_source_date_epoch(project: Project) -> None:

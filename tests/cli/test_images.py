@@ -83,11 +83,11 @@ def test_listing_one_repository(pybuild: Pybuild, image: str) -> None:
 
 
 def test_listing_as_json(pybuild: Pybuild, image: str) -> None:
-    """One object per line, with docker's keys."""
+    """One object per line, with docker's keys and the platforms."""
     [line] = pybuild("images", "--format", "json", "--no-trunc").out.splitlines()
     row = json.loads(line)
 
-    assert ["Repository", "Tag", "Digest", "ID", "CreatedAt", "CreatedSince", "Size"] == list(row)
+    assert ["Repository", "Tag", "Digest", "ID", "CreatedAt", "CreatedSince", "Size", "Platforms"] == list(row)
     assert ("busybox", "latest", "<none>", image) == (row["Repository"], row["Tag"], row["Digest"], row["ID"])
 
 

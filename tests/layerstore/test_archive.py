@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 import zstandard
 
-from layerstore import Compression, CorruptContent, DiffId, Digest, Image, Store, StoreError
-from layerstore.archive import DOCKER, OCI, Saved, import_rootfs, load, save, save_image
+from layerstore import Compression, CorruptContent, DiffId, Digest, Image, ImageIndex, Store, StoreError
+from layerstore.archive import DOCKER, OCI, Saved, import_rootfs, save, save_image
+from layerstore.archive import load as load_all
 from layerstore.loading import InvalidArchive
 from layerstore.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Index, Manifest, ManifestError
 from layerstore.platforms import Platform
@@ -40,6 +41,13 @@ def saved(store: Store, image: Image, path: Path, form: str) -> Path:
     with open(path, "wb") as out:
         save_image(store, image, [NAME], out, format=form)
     return path
+
+
+def load(store: Store, source: Any, *, platform: Platform | None = None) -> list[Image]:
+    """Load an archive that holds no image for several platforms, or one of them."""
+    loaded = load_all(store, source, platform=platform)
+    assert not any(isinstance(one, ImageIndex) for one in loaded)
+    return [one for one in loaded if isinstance(one, Image)]
 
 
 @pytest.fixture
@@ -326,6 +334,16 @@ def test_a_layout_for_several_platforms(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InvalidArchive, match="has no image for linux/s390x") as caught:
         load(store, layout, platform=Platform("linux", "s390x"))
     assert "it has linux/amd64, linux/arm64" == caught.value.hint
+
+    (both,) = load_all(store, layout)
+    assert isinstance(both, ImageIndex)
+    assert ("docker.io/library/multi:1",) == both.names
+    assert [mine.manifest, theirs.manifest] == [member.image.manifest for member in both.members]
+    assert both == store.indexes.get("docker.io/library/multi:1")
+    (layout / "blobs" / "sha256" / manifests[1].digest.hex).unlink()
+    with Store.open(tmp_path / "sparse") as sparse:
+        (only,) = load(sparse, layout)
+        assert (mine.id, both.names) == (only.id, only.names)
 
 
 def test_damaged_and_hostile_layouts(store: Store, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from layerstore import Store
+from layerstore import Image, Store
 from layerstore.archive import DOCKER, load, save_image
 from layerstore.platforms import Platform
 from layerstore.reference import Reference
@@ -124,6 +124,7 @@ def test_docker_pulls_and_saves(
     archive = docker("GET", f"/images/{name}:1/get")
     with Store.open(tmp_path / "other") as other:
         (loaded,) = load(other, io.BytesIO(archive))
+        assert isinstance(loaded, Image)
         texts = texts_of(other, loaded)
 
     assert list(image.layers) == shown["RootFS"]["Layers"]
