@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
@@ -32,6 +32,7 @@ from layerstore.reference import Reference
 
 if TYPE_CHECKING:
     from builder.remote import Downloads
+    from builder.repositories import Repositories
     from builder.runstep import RunSteps
     from layerstore import ImageIndex
     from layerstore.platforms import Platform
@@ -43,16 +44,20 @@ UNDATED_NS = 1_000_000_000 * 1_000_000_000
 the same layer, and after 1980, since zip archives know no earlier time."""
 
 
+_EPOCH = "SOURCE_DATE_EPOCH"
+
+
 class BuildOptions(Record):
     """A whole build. `plan` is what decides the image; the rest is how it is made.
 
     `platforms` are built for, instead of the one of `plan`, if there are any; several become an index. `dockerfile` is
     the text, `name` what messages call it, `path` where it lies, if it is a file: its own ignore file lies beside it.
-    `names` are the references that the image gets. `state` is a directory for what dies with the
-    machine (the bridge's addresses). `epoch` is SOURCE_DATE_EPOCH in nanoseconds, None to use the times of the layers;
-    with `rewrite_timestamps` no file of a new layer is later. `keep` puts the image into the store under its names;
-    without it, only the steps stay. `secrets` and `ssh` map ids to values and sockets. `proxies` maps `http`, `https`
-    and `all` to the proxies of downloads, `no` to hosts without.
+    `names` are the references that the image gets. `state` is a directory for what dies with the machine (the bridge's
+    addresses). `epoch` is the time of everything in nanoseconds; where it is None, the argument SOURCE_DATE_EPOCH says
+    it, and without that the times of the layers are used; with `rewrite_timestamps` no file of a new layer is later.
+    `keep` puts the image into the store under its names; without it, only the steps stay. `secrets` and `ssh` map ids
+    to values and sockets. `proxies` maps `http`, `https` and `all` to the proxies of downloads, `no` to hosts without.
+    `environ` is the host's environment, of which programs of the host (git) get the little that they need.
     """
 
     plan: PlanOptions
@@ -71,13 +76,17 @@ class BuildOptions(Record):
     secrets: Mapping[str, bytes] = field(default=MappingProxyType({}))
     ssh: Mapping[str, Path] = field(default=MappingProxyType({}))
     proxies: Mapping[str, str] = field(default=MappingProxyType({}))
+    environ: Mapping[str, str] = field(default=MappingProxyType({}))
 
 
 class Built(Record):
-    """A finished build: the image in the store, or the index of several, and the plans they came from, in order."""
+    """A finished build: the image in the store, or the index of several, the plans they came from, in order, and the
+    time they were given, in nanoseconds, if they were.
+    """
 
     result: Image | ImageIndex
     plans: tuple[Plan, ...]
+    epoch: int | None = None
 
     @property
     def image(self) -> Image:
@@ -113,7 +122,12 @@ def build(
     dockerfile = dockerfile or parse(options)
     _refuse_violations(store, options, dockerfile, progress)
     # The export ends after the lease: only then is on disk what it says is written.
+    downloads, repositories = (
+        cache(partial(_downloads, store, options)),
+        cache(partial(_repositories, store, options, clock)),
+    )
     with _quoting(dockerfile.ast), Export(progress, clock) as export, store.lease():
+        options = _dated(dockerfile, options, downloads, repositories)
         several = len(options.platforms) > 1
         sources = ImageSources(
             store, client, clock=clock, emit=progress.emit, pull=options.pull, several_platforms=several
@@ -124,7 +138,8 @@ def build(
             store,
             _contexts(graph, options, clock),
             steps=partial(_steps, store, options, clock),
-            downloads=partial(_downloads, store, options),
+            downloads=downloads,
+            repositories=repositories,
             clock=clock,
             wants_tree=_wants_tree(graph, targets),
             created_ns=UNDATED_NS if options.epoch is None else options.epoch,
@@ -146,7 +161,7 @@ def build(
             names = [reference.canonical for reference in options.names]
             export.begin(built.id, names)
             built = _keep(store, built, names)
-    return Built(result=built, plans=plans)
+    return Built(result=built, plans=plans, epoch=options.epoch)
 
 
 def _index(plans: Sequence[Plan], images: Sequence[Image], now: int) -> ImageIndex:
@@ -197,6 +212,21 @@ def _rewritten(store: Store, options: BuildOptions, planned: Plan, layers: tuple
 
     base = len(planned.config.base_layers)
     return (*layers[:base], *rewrite(store, layers[base:], options.epoch))
+
+
+def _dated(
+    dockerfile: grammar.Dockerfile,
+    options: BuildOptions,
+    downloads: Callable[[], Downloads],
+    repositories: Callable[[], Repositories],
+) -> BuildOptions:
+    """Return the options with the time that SOURCE_DATE_EPOCH says, if anything does."""
+    arguments = (pair.name.text for one in dockerfile.global_args for pair in one.pairs)
+    if options.epoch is not None or not (_EPOCH in options.plan.build_args or _EPOCH in arguments):
+        return options
+    from builder.epoch import with_epoch  # noqa: PLC0415 - few builds are given a time
+
+    return with_epoch(dockerfile, options, downloads, repositories)
 
 
 class Export:
@@ -259,6 +289,14 @@ def _downloads(store: Store, options: BuildOptions) -> Downloads:
     from builder.remote import Downloads  # noqa: PLC0415
 
     return Downloads(store, secrets=options.secrets, proxies=options.proxies)
+
+
+def _repositories(store: Store, options: BuildOptions, clock: Callable[[], float]) -> Repositories:
+    """Make what fetches git repositories; few builds have any."""
+    from builder.git import Git  # noqa: PLC0415
+    from builder.repositories import Repositories  # noqa: PLC0415
+
+    return Repositories(store, Git(environ=options.environ, secrets=options.secrets, agents=options.ssh), clock)
 
 
 def _contexts(graph: Graph, options: BuildOptions, clock: Callable[[], float]) -> dict[str, Callable[[], LocalContext]]:

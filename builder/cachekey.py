@@ -10,12 +10,13 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
-from builder.copy import FileSource, PathSource, TextSource
+from builder.copy import FileSource, PathSource, TextSource, TreeSource
 from builder.ops import (
     BindMount,
     CacheMount,
     ContextOp,
     CopyOp,
+    GitOp,
     ImageOp,
     MkdirOp,
     Op,
@@ -46,6 +47,10 @@ def definition(op: Op) -> Iterator[Ingredient]:
         case ContextOp():
             yield "op", "context"
             yield "name", op.name
+        case GitOp():
+            yield "op", "git"
+            for name in GitOp.record_fields:
+                yield name, str(getattr(op, name))
         case CopyOp():
             yield "op", "copy"
             yield from _copy(op)
@@ -96,6 +101,8 @@ def _copy(op: CopyOp) -> Iterator[Ingredient]:
             case FileSource():
                 yield f"source {at}", "file " + source.name.decode("utf-8", "surrogateescape")
                 yield f"time {at}", str(source.mtime_ns)
+            case TreeSource():
+                yield f"source {at}", f"all of input {source.input}"
             case _:
                 assert_never(source)
     for at, remote in enumerate(op.remotes):

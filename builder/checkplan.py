@@ -80,8 +80,8 @@ class CheckPlanner(Planner):
             self._check_from(stage)
         needed = range(len(self.dockerfile.stages)) if whole else self._reachable()
         for index in needed:
-            self._plan_stage(index)
-        self._plan_stage(self.target)
+            self.plan_stage(index)
+        self.plan_stage(self.target)
         self._check_ignore_file()
         wanted = [rule for rule in GRAPH_RULES if self.linter.wants(rule)]
         planned = self._planned_file(whole=whole) if wanted else None
@@ -122,7 +122,7 @@ class CheckPlanner(Planner):
 
     def _planned_file(self, *, whole: bool) -> PlannedFile:
         root = self.options.context
-        context = None if root is None else LocalContext(root, self.ignore, label="context", opened_ns=0)
+        context = LocalContext(root, self.ignore, label="context", opened_ns=0) if isinstance(root, Path) else None
         return PlannedFile(
             dockerfile=self.dockerfile,
             text=self.text,
@@ -151,7 +151,7 @@ class CheckPlanner(Planner):
     def _check_ignore_file(self) -> None:
         rule = UnusedIgnorePattern()
         root = self.options.context
-        if self.ignore is None or self.ignore_path is None or root is None or not self.linter.wants(rule):
+        if self.ignore is None or self.ignore_path is None or not isinstance(root, Path) or not self.linter.wants(rule):
             return
         text = self.ignore_path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
         file = OtherFile(name=self.ignore.name, text=text)
@@ -345,4 +345,5 @@ class CheckInstructions(Instructions):
 def _ignore_path(options: BuildOptions) -> Path | None:
     """The file whose rules the build's own context is read with."""
     root = options.plan.context
-    return None if root is None else find_ignore_file(root, options.path or root / "Dockerfile")
+    # What is fetched comes without an ignore file of its own.
+    return find_ignore_file(root, options.path or root / "Dockerfile") if isinstance(root, Path) else None

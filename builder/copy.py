@@ -27,6 +27,7 @@ from builder.selection import (
     Selection,
     Source,
     TextSource,
+    TreeSource,
     select,
 )
 from layerstore.entry import Entry, Kind
@@ -47,6 +48,7 @@ __all__ = [
     "Selection",
     "Source",
     "TextSource",
+    "TreeSource",
     "facts_hold",
     "plan_copy",
     "plan_mkdir",

@@ -21,6 +21,7 @@ from builder.copy import (
     FileSource,
     PathSource,
     Selection,
+    TreeSource,
     facts_hold,
     plan_copy,
     plan_mkdir,
@@ -30,7 +31,7 @@ from builder.errors import BuildError, Canceled, LocatedError
 from builder.events import Event, Transfer, VertexId
 from builder.filetree import EmptyTree, FileTree
 from builder.graph import Vertex
-from builder.ops import BindMount, CacheMount, ContextOp, CopyOp, ImageOp, MkdirOp, RunOp, ScratchOp
+from builder.ops import BindMount, CacheMount, ContextOp, CopyOp, GitOp, ImageOp, MkdirOp, RunOp, ScratchOp
 from builder.solve import Result
 from grammar import Diagnostic
 from layerstore import CacheKey, CacheRecord, DiffId, Digest, Store, StoreError, chain_id
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from builder.context import LocalContext
     from builder.lineage import Lineage
     from builder.remote import Downloads
+    from builder.repositories import Checkout, Repositories
     from builder.runstep import RunSteps
     from layerstore import Contents, Entry, View
 
@@ -57,13 +59,14 @@ class MadeLayer(NamedTuple):
 class Executor:
     """Finds and makes results for one build (a `builder.solve.Worker`)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is named where an executor is made
         self,
         store: Store,
         contexts: Mapping[str, Callable[[], LocalContext]],
         *,
         steps: Callable[[], RunSteps],
         downloads: Callable[[], Downloads],
+        repositories: Callable[[], Repositories],
         clock: Callable[[], float],
         wants_tree: frozenset[str] = frozenset(),
         created_ns: int = 0,
@@ -71,10 +74,10 @@ class Executor:
     ) -> None:
         """`contexts` maps the names of local contexts to what reads them, called when one is first needed.
 
-        `steps` makes what executes RUNs, called for the first that has to run; `downloads` what fetches the remote
-        sources of ADDs, likewise. `wants_tree` holds the ids of the
-        vertices whose layers somebody will read as files. `created_ns` is the time of directories that a copy makes on
-        its way. `host` is the platform of this machine.
+        `steps` makes what executes RUNs, called for the first that has to run; `downloads` and `repositories` what
+        fetches remote sources, likewise. `wants_tree` holds the ids of the vertices whose layers somebody will read as
+        files. `created_ns` is the time of directories that a copy makes on its way. `host` is the platform of this
+        machine.
         """
         self.store = store
         self.contexts = contexts
@@ -86,6 +89,8 @@ class Executor:
         self._steps: RunSteps | None = None
         self._make_downloads = downloads
         self._downloads: Downloads | None = None
+        self._make_repositories = repositories
+        self._repositories: Repositories | None = None
         self._canceled = False
         self._trees: dict[str, LocalContext] = {}
         self._selections: dict[VertexId, Selection] = {}
@@ -103,6 +108,10 @@ class Executor:
                 return Result()
             case ImageOp(layers=layers):
                 return Result(layers=layers, created=(0,) * len(layers), cached=True)
+            case GitOp():
+                with self._located(vertex):
+                    known = self._ready_repositories().known(vertex.op)
+                return None if known is None else _of_checkout(known)
             case MkdirOp() | CopyOp() | RunOp():
                 # A remote source has to be asked for first, which takes as long as its server does.
                 if vertex.ignore_cache or (isinstance(vertex.op, CopyOp) and vertex.op.remotes):
@@ -143,6 +152,8 @@ class Executor:
         return ingredients(op, (("parent", parent), ("sources", str(content))))
 
     def _content_of_copy(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result]) -> Digest:
+        if _tree_inputs(op):
+            return self._content_of_trees(op, vertex, inputs)
         if len(inputs) == 1:
             return self._selection(op, vertex, inputs).digest(self.store.files)
         known = self._remembered(op, vertex, inputs)
@@ -171,10 +182,24 @@ class Executor:
         with self._lock:
             known = self._selections.get(vertex.id)
         if known is None or known.spec != op.spec:
-            known = select(op.spec, self.tree(vertex.inputs[1], inputs[1]) if len(inputs) > 1 else EmptyTree())
+            paths = any(isinstance(source, PathSource) for source in op.spec.sources)
+            trees = {at: self.tree(vertex.inputs[at], inputs[at]) for at in _tree_inputs(op)}
+            tree = self.tree(vertex.inputs[1], inputs[1]) if paths else EmptyTree()
+            known = select(op.spec, tree, trees=trees)
             with self._lock:
                 self._selections[vertex.id] = known
         return known
+
+    def _content_of_trees(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result]) -> Digest:
+        """Return the digest of what a copy selects where some of it are whole trees, each digested on its own."""
+        spec = op.spec.replace(sources=tuple(one for one in op.spec.sources if not isinstance(one, TreeSource)))
+        if any(isinstance(source, PathSource) for source in spec.sources):
+            own = self._content(spec, vertex.inputs[1], inputs[1])
+        else:
+            own = select(spec, EmptyTree()).digest(self.store.files)
+        whole = CopySpec(sources=(PathSource(b"/"),), dest=b"/", exclude=spec.exclude)
+        trees = (self._content(whole, vertex.inputs[at], inputs[at]) for at in _tree_inputs(op))
+        return Digest.of("".join((own, *trees)).encode())
 
     def _content_of_mount(self, vertex: Vertex, inputs: Sequence[Result], at: int, source: str) -> Digest:
         """The digest of what a mount shows, or of what a cache starts with: `source` in the input `at`."""
@@ -228,6 +253,8 @@ class Executor:
     def make(self, vertex: Vertex, inputs: Sequence[Result], emit: Callable[[Event], None]) -> Result:
         """Make the result of `vertex`, or find what another process has made meanwhile."""
         with self._located(vertex):
+            if isinstance(vertex.op, GitOp):
+                return _of_checkout(self._ready_repositories().fetch(vertex.op))
             vertex = self._fetched(vertex, emit)
             if isinstance(vertex.op, CopyOp) and (vertex.ignore_cache or self._is_new(vertex, inputs)):
                 with self._turn(self._lineage(vertex.op, vertex).key):
@@ -299,7 +326,7 @@ class Executor:
                 return self._copied(vertex, op, inputs)
             case RunOp():
                 return MadeLayer(self._run_steps().run(vertex, op, inputs, self, emit), self._now_ns(), "")
-            case ScratchOp() | ContextOp() | ImageOp():
+            case ScratchOp() | ContextOp() | ImageOp() | GitOp():
                 raise AssertionError(f"BUG: {vertex.name} is never made")
             case _:
                 assert_never(op)
@@ -327,7 +354,7 @@ class Executor:
         """
         op = vertex.op
         assert isinstance(op, CopyOp)
-        if len(inputs) == 1 or self._remembered(op, vertex, inputs) is not None:
+        if len(inputs) == 1 or _tree_inputs(op) or self._remembered(op, vertex, inputs) is not None:
             return False
         return not self._lineage(op, vertex).is_known()
 
@@ -366,7 +393,7 @@ class Executor:
 
         contents = Contents(selection.data)
         made = self._written(vertex, plan, contents, lineage.latest())
-        if not selection.data and self._told(op, vertex, inputs, contents.read) != content:
+        if not _tree_inputs(op) and not selection.data and self._told(op, vertex, inputs, contents.read) != content:
             raise BuildError(
                 "the sources changed while they were copied", hint="build again once nothing writes to them"
             )
@@ -462,11 +489,21 @@ class Executor:
                 self._downloads = self._make_downloads()
             return self._downloads
 
+    def _ready_repositories(self) -> Repositories:
+        with self._lock:
+            if self._canceled:
+                raise Canceled("canceled")
+            if self._repositories is None:
+                self._repositories = self._make_repositories()
+            return self._repositories
+
     def cancel(self) -> None:
-        """Kill the steps that run, and end the downloads."""
+        """Kill the steps that run, and end what is being fetched."""
         with self._lock:
             self._canceled = True
-            steps, downloads = self._steps, self._downloads
+            steps, downloads, repositories = self._steps, self._downloads, self._repositories
+        if repositories is not None:
+            repositories.cancel()
         if downloads is not None:
             downloads.cancel()
         if steps is not None:
@@ -481,6 +518,15 @@ class Executor:
 
     def _located(self, vertex: Vertex) -> _Located:
         return _Located(vertex)
+
+
+def _tree_inputs(op: CopyOp) -> list[int]:
+    """The inputs that are copied whole."""
+    return [source.input for source in op.spec.sources if isinstance(source, TreeSource)]
+
+
+def _of_checkout(checkout: Checkout) -> Result:
+    return Result(layers=(checkout.layer,), created=(checkout.made_ns,), cached=checkout.found)
 
 
 class _Located:

@@ -45,12 +45,30 @@ class RemoteFile(Record):
     checksum: str | None = None
 
 
+class GitOp(Record):
+    """The files of a commit of a git repository; it yields one layer.
+
+    `ref` is a branch, a tag or a commit, empty for the default branch; `subdir` an in-image path. `checksum` is the
+    beginning of the commit that it must be, and with `fetch_by_commit` all of it, whatever `ref` points at. `mtime` is
+    "checkout" or "commit".
+    """
+
+    remote: str
+    ref: str = ""
+    subdir: str = ""
+    checksum: str = ""
+    keep_git_dir: bool = False
+    submodules: bool = True
+    mtime: str = "checkout"
+    fetch_by_commit: bool = False
+
+
 class CopyOp(Record):
     """COPY or ADD: `spec` says what goes where, `remotes` are downloaded and copied among the sources of `spec`.
 
     Once downloaded they are sources of `spec` themselves, so a cache key has their content and not their URL.
 
-    Its inputs are the tree that the path sources are in and, unless `spec.independent`, the parent before it.
+    Its inputs are the parent, then what the path sources are in, if there are any, and what tree sources name.
     """
 
     spec: CopySpec
@@ -147,4 +165,4 @@ class RunOp(Record):
     proxies: tuple[str, ...] = field(default=(), compare=False)
 
 
-Op = ImageOp | ScratchOp | ContextOp | CopyOp | MkdirOp | RunOp
+Op = ImageOp | ScratchOp | ContextOp | GitOp | CopyOp | MkdirOp | RunOp

@@ -18,11 +18,12 @@ from builder.events import VertexId
 from builder.graph import Graph, Vertex, vertex_id
 from builder.image import ImageConfig, Json
 from builder.instructions import Instructions
-from builder.ops import ContextOp, CopyOp, ImageOp, Op, ScratchOp
+from builder.ops import ContextOp, CopyOp, GitOp, ImageOp, Op, RemoteFile, ScratchOp
 from builder.stage import StageState
 from grammar import Diagnostic, Span, Word
 from grammar.record import Record, field
 from grammar.text import quote
+from layerstore.digest import DiffId
 from layerstore.errors import StoreError
 from layerstore.platforms import InvalidPlatform, Platform
 from layerstore.reference import InvalidReference, Reference
@@ -42,7 +43,31 @@ class ImageContext(Record):
     reference: str
 
 
-NamedContext = LocalDirectory | ImageContext
+class GitContext(Record):
+    """A named context that is a git repository; `reference` is what was written."""
+
+    reference: str
+    op: GitOp
+
+
+class FileContext(Record):
+    """A named context that is a file to fetch by HTTP(S), as it is: an archive is not unpacked."""
+
+    file: RemoteFile
+
+
+NamedContext = LocalDirectory | ImageContext | GitContext | FileContext
+
+
+class FetchedContext(Record):
+    """A main context that was fetched: its layers, and what it is called.
+
+    `time_ns` is when it was committed or last changed, in nanoseconds since the epoch, None if nothing says so.
+    """
+
+    reference: str
+    layers: tuple[DiffId, ...]
+    time_ns: int | None = None
 
 
 class Base(Record):
@@ -64,17 +89,19 @@ class PlanOptions(Record):
     """What a build is asked for besides the Dockerfile.
 
     `platform` is what is built for; `several_platforms` says that the build has others, so that the names of steps have
-    to tell. `context` is the main context's directory, None if there is none. `no_cache` holds the names of the stages
-    that are built anew, `no_cache_all` covers them all. `shm_size` is in bytes, 0 for the default. `allow` holds
+    to tell. `context` is the main context, a directory if it is local, None if there is none. `global_args` are the
+    values of ARGs before the first FROM that are known better than their text says. `no_cache` holds the names of the
+    stages that are built anew, `no_cache_all` covers them all. `shm_size` is in bytes, 0 for the default. `allow` holds
     granted entitlements.
     """
 
     platform: Platform
     build_platform: Platform
     several_platforms: bool = False
-    context: Path | None = None
+    context: Path | FetchedContext | None = None
     target: str | None = None
     build_args: Mapping[str, str] = field(default=MappingProxyType({}))
+    global_args: Mapping[str, str] = field(default=MappingProxyType({}))
     labels: Mapping[str, str] = field(default=MappingProxyType({}))
     contexts: Mapping[str, NamedContext] = field(default=MappingProxyType({}))
     no_cache_all: bool = False
@@ -140,8 +167,8 @@ class Planner:
     def plan(self) -> Plan:
         """Plan the target and what it needs."""
         for index in self._reachable():
-            self._plan_stage(index)
-        stage = self._plan_stage(self.target)
+            self.plan_stage(index)
+        stage = self.plan_stage(self.target)
         stage.config.set_labels(self.options.labels.items())
         return Plan(
             graph=self.graph,
@@ -190,6 +217,8 @@ class Planner:
                 name = self.expand(pair.name, scope)
                 if name in given:
                     scope[name] = given[name]
+                elif name in self.options.global_args:
+                    scope[name] = self.options.global_args[name]
                 elif pair.value is not None:
                     scope[name] = self.expand(pair.value, scope)
         return scope
@@ -270,7 +299,8 @@ class Planner:
                 return contexts[key]
         return None
 
-    def _plan_stage(self, index: int) -> StageState:
+    def plan_stage(self, index: int) -> StageState:
+        """Plan the stage `index` with what it needs, once."""
         if (known := self.stages.get(index)) is not None:
             return known
         written = self.dockerfile.stages[index]
@@ -299,7 +329,7 @@ class Planner:
         context = self.named_context(written.name) if written.name else None
         base = self._stage_index(name, before=index, fold=False) if context is None else None
         if base is not None:
-            stage = self._plan_stage(base).fork()
+            stage = self.plan_stage(base).fork()
             if from_.platform is not None:
                 stage.platform = platform
         else:
@@ -325,6 +355,9 @@ class Planner:
                 source = self.context_vertex(name, context.path)
                 copied = CopyOp(spec=CopySpec(sources=(PathSource(b"/"),), dest=b"/"))
                 vertex = self._vertex(copied, (self._vertex(ScratchOp()), source), span=from_.span)
+                return self._fresh(ImageConfig.scratch(platform), vertex, platform)
+            case GitContext() | FileContext():
+                vertex = self._remote_vertex(name, context, from_.span)
                 return self._fresh(ImageConfig.scratch(platform), vertex, platform)
             case _:
                 assert_never(context)
@@ -429,6 +462,19 @@ class Planner:
         prefix = "[internal] " if name == MAIN_CONTEXT else ""
         return self._vertex(ContextOp(name=name, root=root), name=prefix + shown)
 
+    def git_vertex(self, op: GitOp, text: str, span: Span | None) -> Vertex:
+        """Return the vertex of a git repository, written as `text`."""
+        from builder.gitreference import shown_remote  # noqa: PLC0415 - few Dockerfiles name repositories
+
+        return self._vertex(op, name="[internal] load git source " + shown_remote(text), span=span)
+
+    def _remote_vertex(self, name: str, context: GitContext | FileContext, span: Span) -> Vertex:
+        """Return the vertex of a named context that is fetched when it is needed."""
+        if isinstance(context, GitContext):
+            return self.git_vertex(context.op, context.reference, span)
+        op = CopyOp(spec=CopySpec(sources=(), dest=b"/"), remotes=(context.file,))
+        return self._vertex(op, (self._vertex(ScratchOp()),), name=f"[context {name}] {context.file.url}", span=span)
+
     def source_vertex(self, stage: StageState, name: str | None, span: Span, *, mount: str | None = None) -> Vertex:
         """Return what `--from=name`, or `from=name` of a mount on `mount`, reads: a stage, a context or an image.
 
@@ -439,6 +485,9 @@ class Planner:
                 raise self.error(
                     "no-context", "there is no build context to read from", span, hint="give a directory as context"
                 )
+            if isinstance(self.options.context, FetchedContext):
+                fetched = self.options.context
+                return self._vertex(ImageOp(reference=fetched.reference, layers=fetched.layers, platform=""))
             return self.context_vertex(MAIN_CONTEXT, self.options.context)
         own = self.dockerfile.stages.index(stage.written)
         index = self._from_index(name, numbers=mount is None)
@@ -447,7 +496,7 @@ class Planner:
         if index is not None and index > own:
             raise self._later_stage(stage, name, span, mount)
         if index is not None:
-            return self._plan_stage(index).tip
+            return self.plan_stage(index).tip
         if mount is None and name.isascii() and name.isdigit():
             count = len(self.dockerfile.stages)
             hint = f"the stages are 0 to {count - 1}"
@@ -457,6 +506,8 @@ class Planner:
                 return self.context_vertex(name, path)
             case ImageContext(reference=reference):
                 base = self._base(reference, stage.platform, span)
+            case GitContext() | FileContext() as remote:
+                return self._remote_vertex(name, remote, span)
             case None if name == "scratch":
                 return self._vertex(ScratchOp())
             case None:

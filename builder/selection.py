@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from builder.context import LocalContext
@@ -60,7 +61,14 @@ class FileSource(NamedTuple):
     word: int = 0
 
 
-Source = PathSource | TextSource | FileSource
+class TreeSource(NamedTuple):
+    """All that input `input` of the operation holds: a git repository."""
+
+    input: int
+    word: int = 0
+
+
+Source = PathSource | TextSource | FileSource | TreeSource
 
 
 class CopySpec(Record):
@@ -121,13 +129,15 @@ class FileDigests(Protocol):
 class Item(NamedTuple):
     """One thing to copy: `entry` in the source tree (links followed), `name` as it was found.
 
-    `include` is what --parents takes below a directory; None takes everything.
+    `include` is what --parents takes below a directory; None takes everything. `tree` is what the entry is in, None if
+    that is the selection's own tree, or if it is in none.
     """
 
     source: Source
     name: bytes
     entry: Entry
     include: PatternMatcher | None = None
+    tree: FileTree | None = None
 
 
 class Found(NamedTuple):
@@ -159,10 +169,11 @@ class Selection:
         return found
 
     def _walk(self, item: Item) -> Iterator[Found]:
-        assert self.tree is not None, "BUG: a directory without a tree"
+        tree = item.tree or self.tree
+        assert tree is not None, "BUG: a directory without a tree"
         include, exclude = item.include, self._exclude
         skip = len(item.entry.path) + 1 if item.entry.path else 0
-        levels: list[_Level] = [_Level(children(self.tree, item.entry.path), None, (), ())]
+        levels: list[_Level] = [_Level(children(tree, item.entry.path), None, (), ())]
         while levels:
             level = levels[-1]
             entry = next(level.entries, None)
@@ -186,7 +197,7 @@ class Selection:
                 yield Found(rel, entry, direct=True)
             if entry.kind is Kind.DIR and (direct or self._worth_entering(item, rel, included)):
                 pending = None if direct else entry
-                levels.append(_Level(children(self.tree, entry.path), pending, included, excluded))
+                levels.append(_Level(children(tree, entry.path), pending, included, excluded))
 
     def remembered(self, files: FileDigests) -> Digest | None:
         """Return the digest of the selected content if nothing has changed since it was last told, reading nothing."""
@@ -197,9 +208,10 @@ class Selection:
         """Return the digest of the selected content; what was hashed before and has not changed is not read again.
 
         `read` has the sha256 of files by host path where somebody has read them since they were selected. `data` has
-        all of them afterwards, unless the digest was `remembered`. SourceChanged if a file changes while it is read,
-        CopyError if one cannot be read.
+        all of them afterwards, unless the digest was `remembered`. Nothing may come from another tree than the
+        selection's own. SourceChanged if a file changes while it is read, CopyError if one cannot be read.
         """
+        assert all(item.tree is None for item in self.items), "BUG: one digest over several trees"
         known = self.remembered(files) if read is None else None
         if known is not None:
             return known
@@ -309,6 +321,7 @@ class Selection:
 
 
 _ORDER: dict[type, int] = {PathSource: 0, FileSource: 1, TextSource: 2}
+"""Tree sources have no place here: each is digested on its own."""
 
 
 class _Level:
@@ -335,10 +348,17 @@ def children(tree: FileTree, path: bytes) -> Iterator[Entry]:
             yield entry
 
 
-def select(spec: CopySpec, tree: FileTree | None, *, label: str = "context") -> Selection:
+def select(
+    spec: CopySpec,
+    tree: FileTree | None,
+    *,
+    label: str = "context",
+    trees: Mapping[int, FileTree] = MappingProxyType({}),
+) -> Selection:
     """Find the sources of `spec` in `tree`; CopyError for one that is not there or a malformed wildcard.
 
-    `tree` may be None if no source is a path; `label` is what messages call it. Paths and downloads come in the order
+    `tree` may be None if no source is a path; `label` is what messages call it. `trees` has the inputs that tree
+    sources name. Paths, trees and downloads come in the order
     they are written in, then the heredocs.
     """
     items: list[Item] = []
@@ -354,6 +374,10 @@ def select(spec: CopySpec, tree: FileTree | None, *, label: str = "context") -> 
                 host = os.fsencode(file)
                 entry = Entry(name, Kind.FILE, 0o600, 0, 0, mtime_ns, os.stat(host).st_size, source=host)
                 items.append(Item(source, name, entry))
+            case TreeSource(at):
+                root = trees[at].lstat(b"")
+                assert root is not None, "BUG: a tree without a root"
+                items.append(Item(source, b"", root, tree=trees[at]))
     return Selection(spec, tree, (*items, *texts))
 
 

@@ -9,7 +9,7 @@ import grammar
 from builder.errors import LocatedError
 from builder.graph import Vertex
 from builder.image import ImageConfig
-from builder.ops import Op
+from builder.ops import GitOp, Op
 from grammar import Span, Word
 from layerstore.platforms import Platform
 
@@ -80,6 +80,9 @@ class Planning(Protocol):
 
     def source_vertex(self, stage: StageState, name: str | None, span: Span, *, mount: str | None = None) -> Vertex:
         """Return what `--from=name`, or a mount on `mount`, reads; None is the build's own context."""
+
+    def git_vertex(self, op: GitOp, text: str, span: Span | None) -> Vertex:
+        """Return the vertex of a git repository, written as `text`."""
 
     def advance(self, stage: StageState, op: Op, inputs: tuple[Vertex, ...], instruction: grammar.Instruction) -> None:
         """Make `op` the stage's new tip."""

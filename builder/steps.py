@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import grammar
-from builder.copy import CopySpec, PathSource, Source, TextSource
+from builder.copy import CopySpec, PathSource, Source, TextSource, TreeSource
+from builder.filetree import clean
 from builder.graph import Vertex
 from builder.mounts import MountPlanner
-from builder.ops import CopyOp, MkdirOp, RemoteFile, RunOp
+from builder.ops import CopyOp, GitOp, MkdirOp, RemoteFile, RunOp
 from grammar import Span, Word
 from layerstore.digest import Digest
 
 if TYPE_CHECKING:
+    from builder.errors import LocatedError
+    from builder.gitreference import GitReference
     from builder.stage import Planning, StageState
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
@@ -96,12 +99,12 @@ class StepPlanner:
         # In the reference's order: of several faults the same one is told.
         chown = self._flag(stage, instruction.chown)
         chmod = self._flag(stage, instruction.chmod)
-        sources, remotes = self._sources(stage, instruction)
+        sources, remotes, repositories = self._sources(stage, instruction)
         dest = self._planner.expand(instruction.destination, stage.env)
         is_copy = isinstance(instruction, grammar.Copy)
         from_ = instruction.from_ if isinstance(instruction, grammar.Copy) else None
         if isinstance(instruction, grammar.Add) and instruction.checksum is not None:
-            remotes = self._checked(stage, instruction, instruction.checksum, remotes)
+            self._check(stage, instruction, instruction.checksum, remotes, repositories)
         unpack = instruction.unpack if isinstance(instruction, grammar.Add) else False
         spec = CopySpec(
             sources=tuple(sources),
@@ -116,8 +119,17 @@ class StepPlanner:
             unpack_remote=unpack is True,
         )
         inputs = self._copy_inputs(stage, spec, from_, instruction.span)
+        shown = {remote.word: remote.url for remote in remotes}
+        for at, (text, op) in repositories.items():
+            span = instruction.sources[at].span
+            inputs = (*inputs, self._planner.git_vertex(op, text, span))
+            spec = spec.replace(sources=tuple(
+                one._replace(input=len(inputs) - 1) if isinstance(one, TreeSource) and one.word == at else one
+                for one in spec.sources
+            ))  # fmt: skip
+            shown[at] = text
         self._planner.advance(stage, CopyOp(spec=spec, remotes=tuple(remotes)), inputs, instruction)
-        stage.config.commit(_copy_text("COPY" if is_copy else "ADD", spec, remotes, dest), layer=True)
+        stage.config.commit(_copy_text("COPY" if is_copy else "ADD", spec, shown, dest), layer=True)
 
     def _copy_inputs(self, stage: StageState, spec: CopySpec, from_: Word | None, span: Span) -> tuple[Vertex, ...]:
         """The parent first, then the tree that path sources are in; heredocs and downloads need none."""
@@ -132,15 +144,23 @@ class StepPlanner:
 
     def _sources(
         self, stage: StageState, instruction: grammar.Copy | grammar.Add
-    ) -> tuple[list[Source], list[RemoteFile]]:
-        """Return the sources in the reference's order, paths, then heredocs; and those that have to be downloaded."""
+    ) -> tuple[list[Source], list[RemoteFile], dict[int, tuple[str, GitOp]]]:
+        """Return the sources in the reference's order, paths and repositories, then heredocs.
+
+        With them those that have to be downloaded, and by the places of their words the repositories as written and as
+        operations.
+        """
         sources: list[Source] = []
         remotes: list[RemoteFile] = []
+        repositories: dict[int, tuple[str, GitOp]] = {}
         for at, word in enumerate(instruction.sources):
             text = self._planner.expand(word, stage.env)
-            if self._is_url(instruction, word, text):
+            if (op := self._repository(instruction, word, text)) is not None:
+                sources.append(TreeSource(0, at))
+                repositories[at] = (text, op)
+            elif self._is_url(instruction, word, text):
                 try:
-                    remotes.append(RemoteFile(url=text, name=_basename(text), word=at))
+                    remotes.append(RemoteFile(url=text, name=basename(text), word=at))
                 except ValueError as error:
                     message = f"{text} is no valid URL: {error}"
                     raise self._planner.error("add-remote", message, word.span, hint="correct the URL") from error
@@ -154,16 +174,27 @@ class StepPlanner:
                 except grammar.ExpandError as error:
                     raise self._planner.error("expansion", f"heredoc {heredoc.name}: {error}", heredoc.span) from error
             sources.append(TextSource(_bytes(heredoc.name), _bytes(content), at))
-        return sources, remotes
+        return sources, remotes, repositories
 
-    def _checked(
-        self, stage: StageState, instruction: grammar.Add, word: Word, remotes: list[RemoteFile]
-    ) -> list[RemoteFile]:
-        """Return the one download with the digest it must have."""
+    def _check(
+        self,
+        stage: StageState,
+        instruction: grammar.Add,
+        word: Word,
+        remotes: list[RemoteFile],
+        repositories: dict[int, tuple[str, GitOp]],
+    ) -> None:
+        """Give the one remote source the digest, or the commit, that it must have."""
         checksum = self._planner.expand(word, stage.env)
         if len(instruction.sources) != 1:
             message = "checksum can't be specified for multiple sources"
             raise self._planner.error("checksum", message, word.span, hint="write an ADD for each source")
+        for at, (text, op) in repositories.items():
+            if op.checksum and checksum and op.checksum != checksum:
+                message = f'checksum mismatch "{checksum}" != "{op.checksum}"'
+                raise self._planner.error("checksum", message, word.span, hint="say it in one place")
+            repositories[at] = (text, op.replace(checksum=op.checksum or checksum))
+            return
         if not remotes:
             message = "checksum requires HTTP(S) or Git sources"
             raise self._planner.error("checksum", message, word.span, hint="take --checksum out for local files")
@@ -173,26 +204,41 @@ class StepPlanner:
             message = f"invalid checksum digest {checksum!r}"
             hint = "write --checksum=sha256: and the 64 hex digits that sha256sum prints"
             raise self._planner.error("checksum", message, word.span, hint=hint) from error
-        return [remotes[0].replace(checksum=str(digest))]
+        remotes[0] = remotes[0].replace(checksum=str(digest))
+
+    def _repository(self, instruction: grammar.Copy | grammar.Add, word: Word, text: str) -> GitOp | None:
+        """Return the git repository that a source names, if it does."""
+        if ":" not in text:
+            return None
+        from builder.gitreference import GitReferenceError, parse_git_reference  # noqa: PLC0415 - few have a colon
+
+        flag = instruction.keep_git_dir if isinstance(instruction, grammar.Add) else None
+        try:
+            # Who says what is to become of `.git` says that there is a repository.
+            reference = parse_git_reference(text, known=flag is not None)
+            if reference is None:
+                return None
+            if isinstance(instruction, grammar.Copy):
+                raise self._not_for_copy("a git ref", word)
+            keep = reference.keep_git_dir
+            if keep is not None and flag is not None and keep != flag:
+                raise GitReferenceError("inconsistent keep-git-dir configuration")
+        except GitReferenceError as error:
+            message = f"{text}: {error}"
+            raise self._planner.error("add-remote", message, word.span, hint="correct the URL") from error
+        return git_op(reference, keep_git_dir=keep if keep is not None else bool(flag))
 
     def _is_url(self, instruction: grammar.Copy | grammar.Add, word: Word, text: str) -> bool:
-        """Say whether a source is to be downloaded; what cannot be is refused."""
-        lowered = text.lower()
-        url = lowered.startswith(("http://", "https://"))
-        path = lowered.partition("#")[0].partition("?")[0]
-        git = lowered.startswith(("git://", "git@", "ssh://")) or (url and path.endswith(".git"))
-        if not (url or git):
+        """Say whether a source is to be downloaded."""
+        if not text.lower().startswith(("http://", "https://")):
             return False
         if isinstance(instruction, grammar.Copy):
-            what = "a git ref" if git else "a URL"
-            raise self._planner.error(
-                "copy-remote", f"source can't be {what} for COPY", word.span, hint="use ADD for remote sources"
-            )
-        if git:
-            message = f"ADD of the git repository {text} is not supported: sources are files and URLs"
-            hint = "clone it in a RUN, or before the build, and COPY it"
-            raise self._planner.error("add-remote", message, word.span, hint=hint)
+            raise self._not_for_copy("a URL", word)
         return True
+
+    def _not_for_copy(self, what: str, word: Word) -> LocatedError:
+        message = f"source can't be {what} for COPY"
+        return self._planner.error("copy-remote", message, word.span, hint="use ADD for remote sources")
 
     def workdir(self, stage: StageState, instruction: grammar.Workdir) -> None:
         """Plan a WORKDIR."""
@@ -236,7 +282,7 @@ def _command_text(stage: StageState, args: tuple[str, ...]) -> str:
     return " ".join([*prefix, *args])
 
 
-def _basename(url: str) -> bytes:
+def basename(url: str) -> bytes:
     """The name of what a URL points at: the last part of its path, decoded, however many slashes follow it."""
     from urllib.parse import unquote_to_bytes, urlsplit  # noqa: PLC0415 - few Dockerfiles have URLs
 
@@ -244,7 +290,22 @@ def _basename(url: str) -> bytes:
     return b"__unnamed__" if name in (b"", b".", b"..") or b"\0" in name else name
 
 
-def _copy_text(keyword: str, spec: CopySpec, remotes: Sequence[RemoteFile], dest: str) -> str:
+def git_op(reference: GitReference, *, keep_git_dir: bool) -> GitOp:
+    """Return the operation that yields what `reference` names."""
+    return GitOp(
+        remote=reference.remote,
+        ref=reference.ref,
+        subdir=clean(_bytes(reference.subdir)).decode("utf-8", "surrogateescape"),
+        checksum=reference.checksum,
+        keep_git_dir=keep_git_dir,
+        submodules=reference.submodules is not False,
+        mtime=reference.mtime,
+        fetch_by_commit=reference.fetch_by_commit,
+    )
+
+
+def _copy_text(keyword: str, spec: CopySpec, remotes: Mapping[int, str], dest: str) -> str:
+    """A COPY or ADD as history shows it; `remotes` are the sources that are not of a context, by their places."""
     words = [keyword]
     if spec.parents:
         words.append("--parents")
@@ -252,13 +313,15 @@ def _copy_text(keyword: str, spec: CopySpec, remotes: Sequence[RemoteFile], dest
         words.append("--chown=" + spec.chown)
     if spec.chmod:
         words.append("--chmod=" + spec.chmod)
-    shown = {remote.word: remote.url for remote in remotes}
+    shown = dict(remotes)
     for source in spec.sources:
         match source:
             case PathSource(path=path):
                 shown[source.word] = path.decode("utf-8", "surrogateescape")
             case TextSource(name=name):
                 shown[source.word] = "<<" + name.decode("utf-8", "surrogateescape")
+            case TreeSource():
+                continue
             case _:
                 raise AssertionError("BUG: a downloaded file in a plan")
     return " ".join([*words, *(shown[word] for word in sorted(shown)), dest]) + " # buildkit"

@@ -16,7 +16,8 @@ import click
 from builder.build import BuildOptions, Built, build
 from builder.cli.context import Settings, proxies_of
 from builder.cli.inputs import (
-    Inputs,
+    fetch_with,
+    is_remote_context,
     parse_contexts,
     parse_pairs,
     parse_platforms,
@@ -33,6 +34,7 @@ from layerstore.platforms import Platform
 from layerstore.reference import Reference
 
 if TYPE_CHECKING:
+    from builder.events import Progress
     from builder.export import Part
     from builder.outputs import Output
     from layerstore import Store
@@ -62,9 +64,15 @@ ENTITLEMENTS = ("network.host", "security.insecure")
 @click.option("-q", "--quiet", is_flag=True, help="Print the image's ID and nothing else.")
 @click.option("--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="A label for the image.")
 @click.option(
-    "--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]", help="A secret for RUN --mount."
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="id=ID[,src=FILE|,env=NAME]",
+    help="A secret for RUN --mount, or to fetch with.",
 )
-@click.option("--ssh", "agents", multiple=True, metavar="default|ID[=SOCKET]", help="A key agent for RUN --mount.")
+@click.option(
+    "--ssh", "agents", multiple=True, metavar="default|ID[=SOCKET]", help="A key agent for RUN --mount, or for git."
+)
 @click.option(
     "--build-context",
     "contexts",
@@ -97,19 +105,15 @@ ENTITLEMENTS = ("network.host", "security.insecure")
 def command(settings: Settings, /, **given: Any) -> None:
     """Build an image from a Dockerfile.
 
-    CONTEXT is a directory, or - for a tar or a Dockerfile on standard input.
+    CONTEXT is a directory, - for a tar or a Dockerfile on standard input, or the URL of a git repository, of an
+    archive, or of a Dockerfile.
     """
     given["platforms"] = parse_platforms(settings, given["platforms"])
     outputs = _outputs(settings, given)
     mode = "quiet" if given["quiet"] else given["progress"] or settings.progress
-    with settings.open_store() as store, _workspace(store, given["context"]) as workspace:
-        inputs = read_inputs(settings, given["context"], given["file"], unpack_to=workspace)
-        options = _options(settings, given, inputs, store, outputs)
-        if given["check"]:
-            _check(settings, given, store, options)
-            return
+    with settings.open_store() as store, _workspace(settings, store, given["context"]) as workspace:
         progress = create(
-            mode,
+            "quiet" if given["check"] else mode,
             sys.stderr,
             terminal=settings.stderr_tty,
             color=settings.color,
@@ -119,6 +123,10 @@ def command(settings: Settings, /, **given: Any) -> None:
             size=settings.terminal_size,
         )
         try:
+            options = _options(settings, given, store, outputs, progress, workspace)
+            if given["check"]:
+                _check(settings, given, store, options)
+                return
             built = build(store, options, progress=progress, clock=settings.clock, client=lambda: _client(settings))
         finally:
             progress.close()
@@ -144,12 +152,21 @@ def _check(settings: Settings, given: dict[str, Any], store: Store, options: Bui
 
 
 def _options(
-    settings: Settings, given: dict[str, Any], inputs: Inputs, store: Store, outputs: list[Output]
+    settings: Settings,
+    given: dict[str, Any],
+    store: Store,
+    outputs: list[Output],
+    progress: Progress,
+    workspace: Path,
 ) -> BuildOptions:
     host = Platform.host(settings.machine)
     platforms = given["platforms"]
     build_args = parse_pairs(given["build_args"], "--build-arg", settings.environ)
-    epoch = _epoch(settings, build_args)
+    if "SOURCE_DATE_EPOCH" in settings.environ:  # it becomes an argument, as with buildx
+        build_args.setdefault("SOURCE_DATE_EPOCH", settings.environ["SOURCE_DATE_EPOCH"])
+    secrets, ssh = parse_secrets(given["secrets"], settings), parse_ssh(given["agents"], settings)
+    fetch = fetch_with(settings, store, secrets=secrets, ssh=ssh, build_args=build_args, progress=progress)
+    inputs = read_inputs(settings, given["context"], given["file"], unpack_to=workspace, fetch=fetch)
     names = [*given["tags"], *(name for output in outputs for name in output.names)]
     hosts = _hosts(given["add_hosts"])
     return BuildOptions(
@@ -176,26 +193,14 @@ def _options(
         names=tuple(_tag(name) for name in names),
         state=state_directory(settings),
         keep=given["load"] or not outputs or any(output.type != "cacheonly" for output in outputs),
-        epoch=epoch,
         rewrite_timestamps=_rewrites(outputs),
         pull=given["pull"],
         jobs=given["jobs"] or len(os.sched_getaffinity(0)) + 2,
-        secrets=parse_secrets(given["secrets"], settings),
-        ssh=parse_ssh(given["agents"], settings),
+        secrets=secrets,
+        ssh=ssh,
         proxies=proxies_of(settings.environ),
+        environ=settings.environ,
     )
-
-
-def _epoch(settings: Settings, build_args: dict[str, str]) -> int | None:
-    """SOURCE_DATE_EPOCH in nanoseconds: a build argument, else the environment's, which becomes one as with buildx."""
-    if "SOURCE_DATE_EPOCH" not in build_args and settings.source_date_epoch is not None:
-        build_args["SOURCE_DATE_EPOCH"] = str(settings.source_date_epoch)
-    text = build_args.get("SOURCE_DATE_EPOCH", "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"SOURCE_DATE_EPOCH={text} is not a whole number of seconds", hint="give seconds since 1970")
-    return int(text) * 1_000_000_000
 
 
 def _rewrites(outputs: list[Output]) -> bool:
@@ -251,10 +256,14 @@ def _outputs(settings: Settings, given: dict[str, Any]) -> list[Output]:
 
 
 @contextlib.contextmanager
-def _workspace(store: Store, context: str) -> Iterator[Path]:
-    """A directory for a context that arrives on stdin; gone afterwards, litter for gc if this process is killed."""
+def _workspace(settings: Settings, store: Store, context: str) -> Iterator[Path]:
+    """A directory for a context that arrives on stdin; gone afterwards, litter for gc if this process is killed.
+
+    A context that is fetched is kept from gc meanwhile.
+    """
     if context != "-":
-        yield store.root
+        with store.lease() if is_remote_context(settings, context) else contextlib.nullcontext():
+            yield store.root
         return
     upper = store.layers.prepare()
     try:
@@ -282,13 +291,13 @@ def _write(settings: Settings, store: Store, built: Built, output: Output, optio
             from builder.export import write_tar  # noqa: PLC0415
 
             with _archive_file(output.dest) as out:
-                write_tar(_parts(store, built, output), out, mtime_ns=options.epoch)
+                write_tar(_parts(store, built, output), out, mtime_ns=built.epoch)
         case "local":
             from builder.export import write_directory  # noqa: PLC0415
 
             assert output.dest is not None
             write_directory(
-                _parts(store, built, output), output.dest, uid=os.getuid(), gid=os.getgid(), mtime_ns=options.epoch,
+                _parts(store, built, output), output.dest, uid=os.getuid(), gid=os.getgid(), mtime_ns=built.epoch,
                 delete=output.delete,
             )  # fmt: skip
     return {}

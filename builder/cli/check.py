@@ -14,10 +14,11 @@ from builder.check import Report, check
 from builder.checkconfig import load, parse_names
 from builder.cli.checkformats import FORMATS, present
 from builder.cli.context import Settings
-from builder.cli.inputs import parse_pairs, read_inputs
+from builder.cli.inputs import fetch_with, is_remote_context, parse_pairs, read_inputs
 from builder.cli.state import state_directory
 from builder.errors import UsageError
 from builder.plan import PlanOptions
+from builder.progress.quiet import Quiet
 from grammar.diagnostics import Severity
 from grammar.lint.rules import RULES
 from grammar.lint.selection import EVERYTHING, Selection
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
 def command(settings: Settings, /, **given: Any) -> None:
     """Look for likely mistakes in a Dockerfile without building it.
 
-    CONTEXT is a directory, or - for a tar or a Dockerfile on standard input. The rules are those of BuildKit and some
+    CONTEXT is a directory, - for a tar or a Dockerfile on standard input, or the URL of a git repository, of an
+    archive, or of a Dockerfile. The rules are those of BuildKit and some
     that only pybuild has; docs/rules describes them, and how [tool.pybuild.check] in pyproject.toml or [check] in
     .pybuild.toml choose among them. The exit status is 1 where one of them is broken. Base images are looked up in the
     store only.
@@ -61,8 +63,13 @@ def command(settings: Settings, /, **given: Any) -> None:
         return
     chosen, refused = parse_names(given["select"], "--select"), parse_names(given["ignore"], "--ignore")
     context = given["context"]
-    with settings.open_store() as store, _workspace(context) as workspace:
-        inputs = read_inputs(settings, context, given["file"], unpack_to=workspace)
+    remote = is_remote_context(settings, context)
+    with settings.open_store() as store, _workspace(context) as workspace, contextlib.ExitStack() as held:
+        if remote:
+            held.enter_context(store.lease())
+        build_args = parse_pairs(given["build_args"], "--build-arg", settings.environ)
+        fetch = fetch_with(settings, store, secrets={}, ssh={}, build_args=build_args, progress=Quiet())
+        inputs = read_inputs(settings, context, given["file"], unpack_to=workspace, fetch=fetch)
         platform = Platform.parse(settings.platform, host=Platform.of("linux", "amd64"))
         options = BuildOptions(
             plan=PlanOptions(
@@ -70,7 +77,7 @@ def command(settings: Settings, /, **given: Any) -> None:
                 build_platform=platform,
                 context=inputs.context,
                 target=given["target"],
-                build_args=parse_pairs(given["build_args"], "--build-arg", settings.environ),
+                build_args=build_args,
             ),
             dockerfile=inputs.dockerfile,
             name=inputs.name,

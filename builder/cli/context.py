@@ -27,7 +27,7 @@ class Settings(NamedTuple):
     `root` is the store's directory, absolute. `docker_config` is the directory of Docker's config.json; `auth_file` and
     `registries_conf` are set only where the environment names them. `color` answers NO_COLOR and FORCE_COLOR (None:
     neither is set, so the terminal decides). `progress` and `colors` are BUILDKIT_PROGRESS and BUILDKIT_COLORS as
-    written. `source_date_epoch` is in whole seconds. `machine` is the host's as `uname -m` has it.
+    written. `machine` is the host's as `uname -m` has it.
     `clock` returns seconds since the epoch.
     """
 
@@ -45,7 +45,6 @@ class Settings(NamedTuple):
     progress: str
     colors: str
     log_lines: int
-    source_date_epoch: int | None
     machine: str
     clock: Callable[[], float]
 
@@ -69,10 +68,14 @@ class Settings(NamedTuple):
             progress=environ.get("BUILDKIT_PROGRESS", ""),
             colors=environ.get("BUILDKIT_COLORS", ""),
             log_lines=_whole(environ, "BUILDKIT_TTY_LOG_LINES") or LOG_LINES,
-            source_date_epoch=_whole(environ, "SOURCE_DATE_EPOCH"),
             machine=os.uname().machine,
             clock=time.time,
         )
+
+    @property
+    def source_date_epoch(self) -> int | None:
+        """SOURCE_DATE_EPOCH in whole seconds; UsageError if it is none. Only builds take other words for it."""
+        return _whole(self.environ, "SOURCE_DATE_EPOCH")
 
     @property
     def platform(self) -> str:

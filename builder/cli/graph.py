@@ -14,7 +14,7 @@ from builder.cli.inputs import parse_platforms
 from builder.cli.outline import plan_options
 from builder.errors import LocatedError
 from builder.graph import Vertex
-from builder.ops import ContextOp, CopyOp, ImageOp, MkdirOp, Op, RunOp, ScratchOp
+from builder.ops import ContextOp, CopyOp, GitOp, ImageOp, MkdirOp, Op, RunOp, ScratchOp
 from builder.plan import plan_platforms
 from builder.storebases import StoreBases
 
@@ -24,6 +24,7 @@ _MERMAID = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", 
 _KINDS: dict[type[Op], str] = {
     ContextOp: "context",
     CopyOp: "copy",
+    GitOp: "git",
     ImageOp: "image",
     MkdirOp: "mkdir",
     RunOp: "run",

@@ -4,42 +4,57 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.cli.context import Settings
+from builder.cli.context import Settings, proxies_of
 from builder.errors import SourceError, UsageError
-from builder.plan import ImageContext, LocalDirectory, NamedContext
+from builder.filetree import clean
+from builder.plan import FetchedContext, ImageContext, LocalDirectory, NamedContext
 from grammar.record import Record
 from layerstore.platforms import Platform
 
 if TYPE_CHECKING:
+    from builder.events import Progress
+    from builder.remotecontext import Fetched
     from layerstore import Store
 
 MOST_SECRET = 500 << 10
-_REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
+MOST_DOCKERFILE = 64 << 20
 _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 class Inputs(Record):
-    """What is built: `context` is a directory or None, `dockerfile` the text, `path` where it lies if it is a file."""
+    """What is built: `context` is None if there is none, `dockerfile` the text, `path` its place if it is a file."""
 
-    context: Path | None
+    context: Path | FetchedContext | None
     dockerfile: bytes
     name: str
     path: Path | None
 
 
-def read_inputs(settings: Settings, context: str, file: str | None, *, unpack_to: Path) -> Inputs:
+Fetch = Callable[[str], "Fetched"]
+"""Fetches a context of which `is_remote_context` is true."""
+
+
+def is_remote_context(settings: Settings, context: str) -> bool:
+    """Say whether a context is fetched; a directory is one whatever else its name may mean. UsageError."""
+    if not (":" in context or context.startswith("github.com/")) or settings.path(context).is_dir():
+        return False
+    from builder.remotecontext import is_remote  # noqa: PLC0415 - most contexts are directories
+
+    return is_remote(context)
+
+
+def read_inputs(settings: Settings, context: str, file: str | None, *, unpack_to: Path, fetch: Fetch) -> Inputs:
     """Find context and Dockerfile. `-` as context is a tar or a Dockerfile on stdin, `-` as file a Dockerfile on stdin.
 
-    A tar is unpacked below `unpack_to`, a directory that the caller removes. SourceError, UsageError.
+    A tar is unpacked below `unpack_to`, a directory that the caller removes; `fetch` fetches what is remote.
+    SourceError, UsageError.
     """
-    if context.startswith(_REMOTE):
-        raise UsageError(
-            f"the context {context} is remote: only local ones are read", hint="fetch it and name the directory"
-        )
+    if is_remote_context(settings, context):
+        return _fetched(fetch(context), file)
     if context == "-":
         if file == "-":
             raise UsageError(
@@ -73,6 +88,26 @@ def _with_dockerfile(root: Path, file: str | None, base: Path) -> Inputs:
     return Inputs(context=root, dockerfile=data, name=file or path.name, path=path)
 
 
+def _fetched(fetched: Fetched, file: str | None) -> Inputs:
+    """Take the Dockerfile from a context that was fetched: `file` is relative to its root."""
+    if file == "-":
+        return Inputs(context=fetched.context, dockerfile=_stdin(), name="Dockerfile", path=None)
+    if fetched.text is not None:
+        if file is not None:
+            message = f"{fetched.context.reference} is a Dockerfile, so it holds no file for -f"
+            raise UsageError(message, hint="leave -f out, or give an archive or a repository")
+        return Inputs(context=fetched.context, dockerfile=fetched.text, name="Dockerfile", path=None)
+    names = [file] if file is not None else ["Dockerfile", "dockerfile"]
+    for name in names:
+        data = fetched.tree.read(clean(os.fsencode(name)), limit=MOST_DOCKERFILE)
+        if data is not None:
+            return Inputs(context=fetched.context, dockerfile=data, name=name, path=None)
+    raise SourceError(
+        f"cannot read the Dockerfile {names[0]} in {fetched.context.reference}: No such file or directory",
+        hint="name it with -f, relative to the context",
+    )
+
+
 def _stdin() -> bytes:
     return sys.stdin.buffer.read()
 
@@ -101,6 +136,30 @@ def _from_stdin(file: str | None, unpack_to: Path) -> Inputs:
     finally:
         archive.close()
     return _with_dockerfile(root, file, root)
+
+
+def fetch_with(
+    settings: Settings,
+    store: Store,
+    *,
+    secrets: Mapping[str, bytes],
+    ssh: Mapping[str, Path],
+    build_args: Mapping[str, str],
+    progress: Progress,
+) -> Fetch:
+    """Return what fetches contexts into `store` for a command with these options."""
+
+    def fetch(context: str) -> Fetched:
+        from builder.remotecontext import Access, fetch_context  # noqa: PLC0415 - most contexts are directories
+
+        agent = settings.environ.get("SSH_AUTH_SOCK")
+        # As with buildx: an agent need not be named for a context that needs one.
+        agents = {"default": settings.path(agent), **ssh} if agent else ssh
+        access = Access(secrets, agents, proxies_of(settings.environ), settings.environ)
+        keep = build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "").lower() in ("1", "t", "true")
+        return fetch_context(store, context, access=access, keep_git_dir=keep, progress=progress, clock=settings.clock)
+
+    return fetch
 
 
 def parse_pairs(texts: Iterable[str], what: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -146,14 +205,22 @@ def parse_contexts(texts: Iterable[str], settings: Settings, store: Store) -> di
             contexts[name] = ImageContext(reference=value.removeprefix("docker-image://"))
         elif value.startswith("oci-layout://"):
             contexts[name] = _layout(value.removeprefix("oci-layout://"), settings, store)
-        elif value.startswith(_REMOTE):
-            raise UsageError(f"--build-context: {value} is remote: only local ones are read", hint="fetch it first")
+        elif (remote := _remote_context(value, settings)) is not None:
+            contexts[name] = remote
         else:
             path = settings.path(value)
             if not path.is_dir():
                 raise SourceError(f"the build context {name}={value} is not a directory", hint="give a directory")
             contexts[name] = LocalDirectory(path=path)
     return contexts
+
+
+def _remote_context(value: str, settings: Settings) -> NamedContext | None:
+    if not is_remote_context(settings, value):
+        return None
+    from builder.remotecontext import named_context  # noqa: PLC0415 - only for contexts of this kind
+
+    return named_context(value)
 
 
 def _layout(text: str, settings: Settings, store: Store) -> NamedContext:

@@ -319,7 +319,6 @@ def test_checksum_mismatch(store: Store, web: Web, before: bool) -> None:
         ("ADD --checksum=md5:1 {url} /", "invalid checksum digest"),
         ("ADD http://[::1 /", "no valid URL"),
         ("COPY {url} /", "source can't be a URL for COPY"),
-        ("ADD {url}.git#main /", "ADD of the git repository"),
     ],
 )
 def test_what_is_refused(store: Store, web: Web, tmp_path: Path, line: str, fragment: str) -> None:

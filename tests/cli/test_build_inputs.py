@@ -368,7 +368,8 @@ def test_source_date_epoch(project: Project) -> None:
     assert {"2001-09-09T01:46:40Z"} == {step["created"] for step in config["history"]}
     project.build("-t", "dated2", "--build-arg", "SOURCE_DATE_EPOCH=1000000000", ".")
     assert config == project.config("dated2:latest")
-    assert "SOURCE_DATE_EPOCH=soon" in project.fails("--build-arg", "SOURCE_DATE_EPOCH=soon", ".", status=2)[0]
+    assert "invalid SOURCE_DATE_EPOCH: soon" in project.fails("--build-arg", "SOURCE_DATE_EPOCH=soon", ".")[0]
+    assert "invalid SOURCE_DATE_EPOCH: soon" in project.fails(".", env={"SOURCE_DATE_EPOCH": "soon"})[0]
 
 
 def test_times_of_exported_files(project: Project) -> None:

@@ -122,15 +122,19 @@ def test_buildkit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("plain", "run=green", 12) == (settings.progress, settings.colors, settings.log_lines)
 
 
-@pytest.mark.parametrize("name", ["SOURCE_DATE_EPOCH", "BUILDKIT_TTY_LOG_LINES"])
 @pytest.mark.parametrize("value", ["now", "-1", "1.5", "\N{ARABIC-INDIC DIGIT ONE}"])
-def test_numbers_that_are_none(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_numbers_that_are_none(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """A value that cannot be honoured is refused by name, not ignored."""
-    monkeypatch.setenv(name, value)
-
-    with pytest.raises(UsageError, match=name) as caught:
+    monkeypatch.setenv("BUILDKIT_TTY_LOG_LINES", value)
+    with pytest.raises(UsageError, match="BUILDKIT_TTY_LOG_LINES") as caught:
         Settings.from_process()
     assert 2 == caught.value.exit_code
+
+    # Builds know more words than numbers for this one; whoever needs a number says so.
+    monkeypatch.delenv("BUILDKIT_TTY_LOG_LINES")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", value)
+    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH"):
+        assert Settings.from_process().source_date_epoch
 
 
 def test_source_date_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
