@@ -22,6 +22,7 @@ _KINDS = {**KINDS, stat.S_IFSOCK: Kind.FILE}
 _CAPABILITY = "security.capability"
 _MAX_LINKS = 255
 _NOTHING = Inline(b"")
+_NO_DEVICE = (0, 0)
 _NAME = itemgetter(0)
 
 
@@ -50,6 +51,7 @@ class LocalContext:
         self._host = os.fsencode(os.path.realpath(root))
         self._directories: dict[str, _Directory] = {}
         self._children: dict[str, list[Entry]] = {}
+        self._stamps: dict[bytes, os.stat_result] = {}
         try:
             self._status = os.stat(self._host)
         except OSError as error:
@@ -80,7 +82,9 @@ class LocalContext:
             directory = self._directory(text)
             names = directory.names if directory is not None else {}
             prefix = text + "/" if text else ""
-            known = self._children[text] = [self._entry(prefix + name, status) for name, status in names.items()]
+            known = [self._entry(prefix + name, status) for name, status in names.items()]
+            self._children[text] = known
+            self._stamps.update(zip([entry.path for entry in known], names.values(), strict=True))
         return iter(known)
 
     def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
@@ -130,6 +134,9 @@ class LocalContext:
 
     def stamp(self, path: bytes) -> os.stat_result | None:
         """Return what lstat(2) said of `path`, None if it is not visible."""
+        known = self._stamps.get(path)
+        if known is not None:
+            return known
         text = os.fsdecode(path)
         parent, _, name = text.rpartition("/")
         return self._status if not text else self._status_of(parent.split("/") if parent else [], name)
@@ -161,9 +168,24 @@ class LocalContext:
 
     def _entry(self, text: str, status: os.stat_result) -> Entry:
         mode = status.st_mode
-        kind = _KINDS[stat.S_IFMT(mode)]
         path = os.fsencode(text)
-        host = self.host(path)
+        host = self._host + b"/" + path if path else self._host
+        if stat.S_ISREG(mode) and status.st_nlink == 1:  # nearly all there is
+            attributes = capability(host)
+            return Entry(
+                path,
+                Kind.FILE,
+                mode & 0o7777,
+                0,
+                0,
+                status.st_mtime_ns,
+                status.st_size,
+                b"",
+                _NO_DEVICE,
+                attributes,
+                host,
+            )
+        kind = _KINDS[stat.S_IFMT(mode)]
         size = 0
         source: bytes | Inline = _NOTHING
         target = b""
@@ -260,7 +282,8 @@ class LocalContext:
 def capability(host: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """Return the file capability of the host file `host` as an entry's xattrs: the only one that images carry."""
     try:
-        if _CAPABILITY not in os.listxattr(host, follow_symlinks=False):
+        names = os.listxattr(host, follow_symlinks=False)
+        if not names or _CAPABILITY not in names:
             return ()
         return ((_CAPABILITY.encode(), os.getxattr(host, _CAPABILITY, follow_symlinks=False)),)
     except OSError:

@@ -30,7 +30,8 @@ from layerstore.entry import Entry, Inline, Kind
 from layerstore.errors import SourceChanged
 from layerstore.files import Stamp
 
-_FORMAT = b"selection 1\0"
+_FORMAT = b"selection 2\0"
+_BATCH = 512
 _CHUNK = 1 << 20
 _WORTH_A_THREAD = 64 << 20
 CAPABILITY = b"security.capability"
@@ -287,32 +288,29 @@ class Selection:
 
     def _hash(self, files: FileDigests, read: Mapping[bytes, bytes]) -> Digest:
         """Hash everything, file digests taken from `read` and `files` where they are known."""
-        found: list[tuple[bytes, Entry, bool]] = []
+        regular: list[Entry] = []
         for item in self.items:
-            kind = b"D" if item.entry.kind is Kind.DIR else b"F"
-            word = b"%d\0%s%s" % (_ORDER[type(item.source)], kind, item.name)
+            if item.entry.kind is Kind.DIR:
+                regular += [found.entry for found in self.walk(item) if found.entry.kind is Kind.FILE]
+            elif item.entry.kind is Kind.FILE:
+                regular.append(item.entry)
+        digests = _data_digests(regular, self.tree, files, read, self._opened())
+        self.data = {
+            entry.source: digest
+            for entry, digest in zip(regular, digests, strict=True)
+            if isinstance(entry.source, bytes)
+        }
+        whole = hashlib.sha256(_FORMAT)
+        rest = iter(digests)
+        for item in self.items:
+            source = b"%d\0" % _ORDER[type(item.source)]
             if item.entry.kind is Kind.DIR:
                 # The directory itself gives nothing to the layer but its time; its name matters to nobody.
-                found.append((b"%d\0D" % _ORDER[type(item.source)], item.entry._replace(mode=0, uid=0, gid=0), True))
-                found += self.walk(item)
+                top = item.entry._replace(mode=0, uid=0, gid=0)
+                _hash_found(whole, [Found(source + b"D", top, direct=True)], rest)
+                _hash_found(whole, self.walk(item), rest)
             else:
-                found.append((word, item.entry, True))
-        regular = [entry for _, entry, _ in found if entry.kind is Kind.FILE]
-        data_digests = _data_digests(regular, self.tree, files, read, self._opened())
-        self.data = {e.source: d for e, d in zip(regular, data_digests, strict=True) if isinstance(e.source, bytes)}
-        digests = iter(data_digests)
-        whole = hashlib.sha256(_FORMAT)
-        links: dict[tuple[int, int], bytes] = {}
-        for name, entry, direct in found:
-            first = b""
-            if name[1:2] == b"\0":
-                links = {}  # hard links are kept inside one item
-            if entry.kind is Kind.FILE and entry.inode is not None:
-                first = links.setdefault(entry.inode, name)
-            capabilities = [value for key, value in entry.xattrs if key == CAPABILITY]
-            data = next(digests) if entry.kind is Kind.FILE else b""
-            text = (name, int(entry.kind), entry.mode, entry.uid, entry.gid, entry.size, entry.target, entry.rdev)
-            whole.update(repr((*text, capabilities, first if first != name else b"", direct, data)).encode())
+                _hash_found(whole, [Found(source + b"F" + item.name, item.entry, direct=True)], rest)
         return Digest("sha256:" + whole.hexdigest())
 
     def _opened(self) -> int:
@@ -477,6 +475,24 @@ def _feed(seen: hashlib._Hash, directory: bytes, names: dict[str, os.stat_result
     return max(*numbers[0::8], *numbers[1::8]) if numbers else 0
 
 
+def _hash_found(whole: hashlib._Hash, found: Sequence[Found], digests: Iterator[bytes]) -> None:
+    """Feed what was found of one item, with the digests of its files; hard links are kept inside one item."""
+    links: dict[tuple[int, int], bytes] = {}
+    for begin in range(0, len(found), _BATCH):
+        rows: list[tuple[object, ...]] = []
+        for name, (_, kind, mode, uid, gid, _, size, target, rdev, xattrs, _, inode), direct in found[
+            begin : begin + _BATCH
+        ]:
+            if kind is Kind.FILE:
+                first = name if inode is None else links.setdefault(inode, name)
+                link = b"" if first == name else first
+                capabilities = [value for key, value in xattrs if key == CAPABILITY] if xattrs else ()
+                rows.append((name, 0, mode, uid, gid, size, capabilities, link, direct, next(digests)))
+            else:
+                rows.append((name, int(kind), mode, uid, gid, target, rdev, direct))
+        whole.update(repr(rows).encode())
+
+
 def _data_digests(
     entries: list[Entry], tree: FileTree | None, files: FileDigests, read: Mapping[bytes, bytes], scanned_ns: int
 ) -> list[bytes]:
@@ -484,19 +500,17 @@ def _data_digests(
     digests: list[bytes | None] = []
     unread: list[tuple[int, bytes, Stamp]] = []
     told: list[tuple[Stamp, bytes]] = []
-    for entry in entries:
-        match entry.source:
-            case Inline(data):
-                digests.append(hashlib.sha256(data).digest())
-            case bytes(host):
-                digest = read.get(host)
-                if digest is None:
-                    unread.append((len(digests), host, _stamp(entry, host, tree)))
-                elif entry.size:
-                    told.append((_stamp(entry, host, tree), digest))
-                digests.append(digest)
-            case _:
-                raise AssertionError("BUG: a stream cannot be selected")
+    for at, (_, _, _, _, _, _, size, _, _, _, source, _) in enumerate(entries):
+        if isinstance(source, bytes):
+            digest = read.get(source)
+            if digest is None:
+                unread.append((at, source, _stamp(entries[at], source, tree)))
+            elif size:
+                told.append((_stamp(entries[at], source, tree), digest))
+            digests.append(digest)
+        else:
+            assert isinstance(source, Inline), "BUG: a stream cannot be selected"
+            digests.append(hashlib.sha256(source.data).digest())
     known = files.lookup([stamp for _, _, stamp in unread])
     missing = []
     for (index, host, stamp), remembered in zip(unread, known, strict=True):
@@ -514,11 +528,12 @@ def _data_digests(
 
 def _stamp(entry: Entry, host: bytes, tree: FileTree | None) -> Stamp:
     """Return what is known of a file; a context has looked already."""
-    status = None
-    if isinstance(tree, LocalContext) and tree.host(entry.path) == host:
+    if isinstance(tree, LocalContext):
         status = tree.stamp(entry.path)
+        if status is not None and tree.host(entry.path) == host:
+            return Stamp.of(status)
     try:
-        return Stamp.of(status if status is not None else os.lstat(host))
+        return Stamp.of(os.lstat(host))
     except OSError as error:
         raise SourceChanged(host, "went away") from error
 

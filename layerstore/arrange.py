@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from layerstore.entry import Entry, Kind
 from layerstore.errors import StoreError
-from layerstore.marks import unmask
+from layerstore.marks import MARK, unmask
 from layerstore.xattrs import strip
 
 _ROOT_MODE = 0o755
@@ -22,10 +22,13 @@ def arrange(entries: Iterable[Entry]) -> list[Entry]:
     found: dict[bytes, Entry] = {}
     opaque: set[bytes] = set()
     for given in entries:
-        entry = unmask(given)
-        if entry is None:
-            continue
-        path, kind = entry.path, entry.kind
+        path, kind = given.path, given.kind
+        entry: Entry | None = given
+        if MARK in path or kind is Kind.CHAR:
+            entry = unmask(given)
+            if entry is None:
+                continue
+            path, kind = entry.path, entry.kind
         if kind is Kind.OPAQUE:
             opaque.add(path)
         elif kind is Kind.WHITEOUT:

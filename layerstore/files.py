@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from layerstore.digest import Digest
 from layerstore.home import Home
 
 _TICK_NS = 20_000_000  # file times come from the kernel's coarse clock: up to 10 ms behind (CONFIG_HZ=100), doubled
+_SIGN = 1 << 63
 _SELECTIONS_KEPT = 10_000
 _FILES_KEPT = 2_000_000
+_SEEN = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
 class Stamp(NamedTuple):
@@ -31,7 +34,7 @@ class Stamp(NamedTuple):
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
         """Take the stamp from what stat(2) said."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return cls._make(_SEEN(status))
 
 
 class Files:
@@ -42,18 +45,20 @@ class Files:
 
     def lookup(self, stamps: Sequence[Stamp]) -> list[bytes | None]:
         """Return the remembered sha256 of each file, None where it is unknown or the file has changed."""
-        inodes: dict[int, list[int]] = {}
+        devices: dict[int, list[int]] = {}
         for stamp in stamps:
-            inodes.setdefault(stamp.device, []).append(_signed(stamp.inode))
-        known: dict[tuple[int, ...], bytes] = {}
-        for device, wanted in inodes.items():
-            for row in self._home.db.rows(
+            devices.setdefault(stamp[0], []).append(_signed(stamp[1]))
+        known: dict[int, dict[tuple[int, ...], bytes]] = {}
+        for device, inodes in devices.items():
+            rows = self._home.db.rows(
                 "SELECT inode, size, mtime, ctime, digest FROM files"
                 " WHERE device = ? AND inode IN (SELECT value FROM json_each(?))",
-                (_signed(device), f"[{','.join(map(str, wanted))}]"),
-            ):
-                known[device, *row[:4]] = row[4]
-        return [known.get((device, _signed(inode), *rest)) for device, inode, *rest in stamps]
+                (_signed(device), str(inodes)),
+            )
+            known[device] = {row[:4]: row[4] for row in rows}
+        return [
+            known[stamp[0]].get(stamp[1:] if stamp[1] < _SIGN else (_signed(stamp[1]), *stamp[2:])) for stamp in stamps
+        ]
 
     def remember(self, files: Iterable[tuple[Stamp, bytes]], *, scanned_ns: int) -> None:
         """Remember the sha256 of files that were looked at (stat) at `scanned_ns` or later and read after that.
@@ -103,4 +108,4 @@ class Files:
 
 def _signed(number: int) -> int:
     """SQLite's integers are signed; inodes and devices of some file systems use all 64 bits."""
-    return number if number < 1 << 63 else number - (1 << 64)
+    return number if number < _SIGN else number - 2 * _SIGN

@@ -35,8 +35,7 @@ class TarSink:
     def add(self, *parts: bytes) -> None:
         """Append bytes of the tar."""
         self._parts += parts
-        for part in parts:
-            self._pending += len(part)
+        self._pending += sum(map(len, parts))
         if self._pending >= _BUFFER:
             self._flush()
 

@@ -34,6 +34,8 @@ _PADS = [bytes(-size % BLOCK) for size in range(BLOCK)]
 _TAIL = b"ustar\00000" + bytes(64) + b"0000000\0" + b"0000000\0"
 _PLAIN_TAIL = _TAIL + bytes(_PREFIX + 12)
 _NO_LINK = bytes(_LINK)
+_FILE_TAIL = b"0" + _NO_LINK + _PLAIN_TAIL
+_FILE_SUM = sum(_FILE_TAIL) + 8 * ord(" ") - 1  # what goes to a plain file's checksum besides its head (see _sealed)
 
 
 def padding(size: int) -> bytes:
@@ -47,10 +49,10 @@ def header(entry: Entry) -> bytes:
     if kind is Kind.FILE and not xattrs and len(path) <= _NAME and uid <= _ID_LIMIT and gid <= _ID_LIMIT:
         mtime = mtime_ns // 1_000_000_000
         if 0 <= mtime <= _SIZE_LIMIT and size <= _SIZE_LIMIT:
-            return _sealed(
-                path.ljust(_NAME, _NUL) + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime),
-                b"0" + _NO_LINK + _PLAIN_TAIL,
-            )
+            head = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (path.ljust(_NAME, _NUL), mode, uid, gid, size, mtime)
+            if head.isascii():
+                return b"%b%06o\0 %b" % (head, (zlib.adler32(head) & 0xFFFF) + _FILE_SUM, _FILE_TAIL)
+            return _sealed(head, _FILE_TAIL)
     return _any_header(entry)
 
 
