@@ -22,13 +22,13 @@ def arrange(entries: Iterable[Entry]) -> list[Entry]:
     found: dict[bytes, Entry] = {}
     opaque: set[bytes] = set()
     for given in entries:
-        path, kind = given.path, given.kind
-        entry: Entry | None = given
-        if MARK in path or kind is Kind.CHAR:
-            entry = unmask(given)
-            if entry is None:
+        entry = given
+        if MARK in given.path or given.kind is Kind.CHAR:
+            plain = unmask(given)
+            if plain is None:
                 continue
-            path, kind = entry.path, entry.kind
+            entry = plain
+        path, kind = entry.path, entry.kind
         if kind is Kind.OPAQUE:
             opaque.add(path)
         elif kind is Kind.WHITEOUT:

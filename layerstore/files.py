@@ -10,13 +10,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
+from struct import Struct
 from typing import NamedTuple
 
 from layerstore.digest import Digest
 from layerstore.home import Home
 
 _TICK_NS = 20_000_000  # file times come from the kernel's coarse clock: up to 10 ms behind (CONFIG_HZ=100), doubled
-_SIGN = 1 << 63
+_BUCKET = 8
+"""Files are kept by device and inode, 256 inodes to a row: those of one context mostly lie together."""
+_RECORD = Struct("<QQqq32s")  # inode, size, mtime, ctime, sha256
+_LEAST = -(1 << 63)
 _SELECTIONS_KEPT = 10_000
 _FILES_KEPT = 2_000_000
 _SEEN = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
@@ -45,20 +49,15 @@ class Files:
 
     def lookup(self, stamps: Sequence[Stamp]) -> list[bytes | None]:
         """Return the remembered sha256 of each file, None where it is unknown or the file has changed."""
-        devices: dict[int, list[int]] = {}
-        for stamp in stamps:
-            devices.setdefault(stamp[0], []).append(_signed(stamp[1]))
+        buckets: dict[int, set[int]] = {}
+        for device, inode, *_ in stamps:
+            buckets.setdefault(device, set()).add(inode >> _BUCKET)
         known: dict[int, dict[tuple[int, ...], bytes]] = {}
-        for device, inodes in devices.items():
-            rows = self._home.db.rows(
-                "SELECT inode, size, mtime, ctime, digest FROM files"
-                " WHERE device = ? AND inode IN (SELECT value FROM json_each(?))",
-                (_signed(device), str(inodes)),
-            )
-            known[device] = {row[:4]: row[4] for row in rows}
-        return [
-            known[stamp[0]].get(stamp[1:] if stamp[1] < _SIGN else (_signed(stamp[1]), *stamp[2:])) for stamp in stamps
-        ]
+        for device, numbers in buckets.items():
+            found = known[device] = {}
+            for data in self._buckets(device, numbers).values():
+                found.update({record[:4]: record[4] for record in _RECORD.iter_unpack(data)})
+        return [known[stamp[0]].get(stamp[1:]) for stamp in stamps]
 
     def remember(self, files: Iterable[tuple[Stamp, bytes]], *, scanned_ns: int) -> None:
         """Remember the sha256 of files that were looked at (stat) at `scanned_ns` or later and read after that.
@@ -66,13 +65,22 @@ class Files:
         Files that changed at that time or since are left out: they may still be changing (racy).
         """
         limit = scanned_ns - _TICK_NS
-        rows = [
-            (_signed(stamp.device), _signed(stamp.inode), *stamp[2:], digest)
-            for stamp, digest in files
-            if stamp.mtime_ns < limit and stamp.ctime_ns < limit
-        ]
-        if rows:
-            self._home.db.write_many("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
+        new: dict[int, dict[int, dict[int, bytes]]] = {}
+        for (device, inode, size, mtime, ctime), digest in files:
+            if _LEAST < mtime < limit and _LEAST < ctime < limit:
+                bucket = new.setdefault(device, {}).setdefault(inode >> _BUCKET, {})
+                bucket[inode] = _RECORD.pack(inode, size, mtime, ctime, digest)
+        if not new:
+            return
+        with self._home.db.transaction():
+            for device, buckets in new.items():
+                for number, data in self._buckets(device, buckets).items():
+                    old = {record[0]: _RECORD.pack(*record) for record in _RECORD.iter_unpack(data)}
+                    buckets[number] = {**old, **buckets[number]}
+                self._home.db.write_many(
+                    "INSERT OR REPLACE INTO stamps(device, bucket, data) VALUES (?, ?, ?)",
+                    [(_signed(device), number, b"".join(records.values())) for number, records in buckets.items()],
+                )
 
     def selection(self, fingerprint: bytes) -> Digest | None:
         """Return the remembered content digest of a selection of files; `fingerprint` is made of all their stamps."""
@@ -101,11 +109,19 @@ class Files:
             " (SELECT fingerprint FROM selections ORDER BY used DESC LIMIT -1 OFFSET ?)",
             (_SELECTIONS_KEPT,),
         )
-        count = db.row("SELECT count(*) FROM files")
-        if count is not None and count[0] > _FILES_KEPT:
-            db.write("DELETE FROM files")
+        size = db.row("SELECT sum(length(data)) FROM stamps")
+        if size is not None and (size[0] or 0) > _FILES_KEPT * _RECORD.size:
+            db.write("DELETE FROM stamps")
+
+    def _buckets(self, device: int, numbers: Iterable[int]) -> dict[int, bytes]:
+        """Return the records of those buckets of files that there are."""
+        rows = self._home.db.rows(
+            "SELECT bucket, data FROM stamps WHERE device = ? AND bucket IN (SELECT value FROM json_each(?))",
+            (_signed(device), str(list(numbers))),
+        )
+        return dict(rows)
 
 
 def _signed(number: int) -> int:
-    """SQLite's integers are signed; inodes and devices of some file systems use all 64 bits."""
-    return number if number < _SIGN else number - 2 * _SIGN
+    """SQLite's integers are signed; devices may use all 64 bits."""
+    return number if number < 1 << 63 else number - (1 << 64)

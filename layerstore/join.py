@@ -9,6 +9,8 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from layerstore.digest import DiffId
 from layerstore.entry import Entry, Inline, Kind, Stream
@@ -17,20 +19,39 @@ from layerstore.tarwrite import END, header, padding
 from layerstore.treewrite import TreeWriter
 from layerstore.version import Contents, Version
 
+if TYPE_CHECKING:
+    from layerstore.conveyor import Conveyor
+
 _BUFFER = 1 << 20
 _SMALL = 1 << 18
+_WORTH_A_THREAD = 4 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class TarSink:
-    """Hashes the tar of a layer; `forward` gets its bytes too, if given."""
+    """Hashes the tar of a layer; `forward` gets its bytes too, if given.
+
+    As a context manager, it does both in a thread of its own once there is enough to make that worth while.
+    """
 
     def __init__(self, forward: Callable[[bytes], None] | None = None) -> None:
         self._hash = hashlib.sha256()
         self._forward = forward
         self._parts: list[bytes] = []
         self._pending = 0
+        self._managed = False
+        self._conveyor: Conveyor | None = None
         self.size = 0
+
+    def __enter__(self) -> Self:
+        self._managed = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._conveyor is not None:
+            self._conveyor.abandon()
 
     def add(self, *parts: bytes) -> None:
         """Append bytes of the tar."""
@@ -43,22 +64,38 @@ class TarSink:
         """Append bytes that are only lent."""
         if self._parts:
             self._flush()
-        self.size += len(data)
-        self._hash.update(data)
-        if self._forward is not None:
-            self._forward(bytes(data))
+        if self._managed or self._forward is not None:
+            self._pass(bytes(data))
+        else:
+            self.size += len(data)
+            self._hash.update(data)
 
     def finish(self) -> DiffId:
         """Append the end of the tar and return the layer's diff ID."""
         self.add(END)
         self._flush()
+        if self._conveyor is not None:
+            self._conveyor.finish()
         return DiffId("sha256:" + self._hash.hexdigest())
 
     def _flush(self) -> None:
         data = b"".join(self._parts)
         self._parts.clear()
         self._pending = 0
+        self._pass(data)
+
+    def _pass(self, data: bytes) -> None:
         self.size += len(data)
+        if self._conveyor is not None:
+            self._conveyor.put(data)
+            return
+        self._take(data)
+        if self._managed and self.size >= _WORTH_A_THREAD:
+            from layerstore.conveyor import Conveyor  # noqa: PLC0415 - small layers need no thread
+
+            self._conveyor = Conveyor(self._take)
+
+    def _take(self, data: bytes) -> None:
         self._hash.update(data)
         if self._forward is not None:
             self._forward(data)

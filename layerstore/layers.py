@@ -111,9 +111,10 @@ class Layers:
         """
         path = os.fsencode(upper.path)
         try:
-            tar = _Tar()
-            join(scan(path, lower), tar.sink, None)
-            return self._keep(tar.finish(), tar, tree=path)
+            with self._tar() as tar:
+                join(scan(path, lower), tar.sink, None)
+                diff_id = tar.finish()
+            return self._keep(diff_id, tar, tree=path)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
@@ -311,13 +312,17 @@ class Layers:
             os.close(fd)
 
     @contextlib.contextmanager
-    def _tar(self, forms: Forms, compression: Compression, level: int | None) -> Iterator[_Tar]:
+    def _tar(
+        self, forms: Forms = Forms.TREE, compression: Compression = Compression.NONE, level: int | None = None
+    ) -> Iterator[_Tar]:
         """Give a tar to hash, which is written to a blob as well if `forms` asks for one."""
-        if Forms.BLOB not in forms:
-            yield _Tar()
-            return
-        with self._blobs.new() as blob:
-            yield _Tar(Packing(blob, compression, level))
+        with contextlib.ExitStack() as stack:
+            packing = None
+            if Forms.BLOB in forms:
+                packing = Packing(stack.enter_context(self._blobs.new()), compression, level)
+            tar = _Tar(packing)
+            stack.enter_context(tar.sink)
+            yield tar
 
     def _keep(self, diff_id: DiffId, tar: _Tar, *, tree: bytes | None, draft: _Draft | None = None) -> Layer:
         """Record the layer that `tar` was the tar of, and move its tree to where trees are."""

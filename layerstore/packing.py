@@ -119,11 +119,10 @@ class Packer:
 
     def _copy_into(self, temp: bytes, diff_id: DiffId, base: DiffId) -> int:
         """Write the tree that a delta stands for; return the size of its tar."""
-        tar = TarSink()
-        with TreeWriter(temp) as tree:
+        with TarSink() as tar, TreeWriter(temp) as tree:
             join(delta_entries(self._home, diff_id, base), tar, tree)
             tree.finish()
-        _expect(tar.finish(), diff_id)
+            _expect(tar.finish(), diff_id)
         return tar.size
 
     def _unpack_into(self, temp: bytes, diff_id: DiffId, digest: Digest) -> int:
@@ -201,9 +200,9 @@ class Packer:
         return Descriptor(media_type=compression.media_type, digest=blob.digest, size=blob.size)
 
     def _pack(self, diff_id: DiffId, entries: Iterator[Entry], packing: Packing) -> None:
-        tar = TarSink(packing.take)
-        join(entries, tar, None)
-        _expect(tar.finish(), diff_id)
+        with TarSink(packing.take) as tar:
+            join(entries, tar, None)
+            _expect(tar.finish(), diff_id)
 
     def _sources(self, diff_id: DiffId, *, allow_none: bool = False) -> list[tuple[Digest, str, str, int, int]]:
         """Return the blobs of the layer, verified ones first."""
