@@ -213,12 +213,12 @@ class Selection:
         selection's own. SourceChanged if a file changes while it is read, CopyError if one cannot be read.
         """
         assert all(item.tree is None for item in self.items), "BUG: one digest over several trees"
-        known = self.remembered(files) if read is None else None
-        if known is not None:
+        known = self.remembered(files)
+        if known is not None and read is None:
             return known
-        digest = self._hash(files, read or {})
+        digest = self._hash(files, read or {}, remember=known is None)
         fingerprint, newest = self._seen()
-        if fingerprint is not None:
+        if fingerprint is not None and known is None:
             opened = self.tree.opened_ns if isinstance(self.tree, LocalContext) else newest + (1 << 62)
             files.remember_selection(fingerprint, digest, newest_ns=newest, scanned_ns=opened)
         return digest
@@ -286,7 +286,7 @@ class Selection:
     def _below_include(include: PatternMatcher, directory: str) -> bool:
         return include.may_match_below(directory) or include.trace(directory) is not None
 
-    def _hash(self, files: FileDigests, read: Mapping[bytes, bytes]) -> Digest:
+    def _hash(self, files: FileDigests, read: Mapping[bytes, bytes], *, remember: bool) -> Digest:
         """Hash everything, file digests taken from `read` and `files` where they are known."""
         regular: list[Entry] = []
         for item in self.items:
@@ -294,7 +294,7 @@ class Selection:
                 regular += [found.entry for found in self.walk(item) if found.entry.kind is Kind.FILE]
             elif item.entry.kind is Kind.FILE:
                 regular.append(item.entry)
-        digests = _data_digests(regular, self.tree, files, read, self._opened())
+        digests = _data_digests(regular, self.tree, files, read, self._opened() if remember else None)
         self.data = {
             entry.source: digest
             for entry, digest in zip(regular, digests, strict=True)
@@ -494,9 +494,12 @@ def _hash_found(whole: hashlib._Hash, found: Sequence[Found], digests: Iterator[
 
 
 def _data_digests(
-    entries: list[Entry], tree: FileTree | None, files: FileDigests, read: Mapping[bytes, bytes], scanned_ns: int
+    entries: list[Entry], tree: FileTree | None, files: FileDigests, read: Mapping[bytes, bytes], scanned_ns: int | None
 ) -> list[bytes]:
-    """Return the sha256 of each file's data, in order; what was `read` or is remembered is not read again."""
+    """Return the sha256 of each file's data, in order; what was `read` or is remembered is not read again.
+
+    What is new is remembered if `scanned_ns` says when the files were looked at.
+    """
     digests: list[bytes | None] = []
     unread: list[tuple[int, bytes, Stamp]] = []
     told: list[tuple[Stamp, bytes]] = []
@@ -505,7 +508,7 @@ def _data_digests(
             digest = read.get(source)
             if digest is None:
                 unread.append((at, source, _stamp(entries[at], source, tree)))
-            elif size:
+            elif size and scanned_ns is not None:
                 told.append((_stamp(entries[at], source, tree), digest))
             digests.append(digest)
         else:
@@ -522,7 +525,8 @@ def _data_digests(
         digests[index] = data
         if stamp.size:
             told.append((stamp, data))
-    files.remember(told, scanned_ns=scanned_ns)
+    if scanned_ns is not None:
+        files.remember(told, scanned_ns=scanned_ns)
     return [digest for digest in digests if digest is not None]
 
 
