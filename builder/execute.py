@@ -256,10 +256,10 @@ class Executor:
             if isinstance(vertex.op, GitOp):
                 return _of_checkout(self._ready_repositories().fetch(vertex.op))
             vertex = self._fetched(vertex, emit)
-            if isinstance(vertex.op, CopyOp) and (vertex.ignore_cache or self._is_new(vertex, inputs)):
+            if isinstance(vertex.op, CopyOp) and self._is_new(vertex, inputs):
                 with self._turn(self._lineage(vertex.op, vertex).key):
                     # Whoever had the turn before may have made it.
-                    if vertex.ignore_cache or self._is_new(vertex, inputs):
+                    if self._is_new(vertex, inputs):
                         return self._made_unread(vertex, vertex.op, inputs)
             key, listed = self._step_key(vertex, inputs)
             # One maker per key among all processes: the second waits, and then finds.
@@ -348,13 +348,17 @@ class Executor:
         return Lineage(self.store, op, f"stage {source.stage}", "")
 
     def _is_new(self, vertex: Vertex, inputs: Sequence[Result]) -> bool:
-        """Say whether a copy was never done and nobody has read what it selects: it cannot be cached then.
+        """Say whether a copy cannot be cached: it must not be, or was never done with nobody having read its sources.
 
         Its files are read once, while the layer is written, and only after that its key is known.
         """
         op = vertex.op
         assert isinstance(op, CopyOp)
-        if len(inputs) == 1 or _tree_inputs(op) or self._remembered(op, vertex, inputs) is not None:
+        if _tree_inputs(op):
+            return False
+        if vertex.ignore_cache:
+            return True
+        if len(inputs) == 1 or self._remembered(op, vertex, inputs) is not None:
             return False
         return not self._lineage(op, vertex).is_known()
 

@@ -65,6 +65,14 @@ def test_git_context_is_cached(project: Project, server: Server) -> None:
     assert "failed to fetch remote" in project.fails(gone)[0]
 
 
+def test_no_cache_adds_a_repository_again(project: Project, server: Server) -> None:
+    """--no-cache makes the layer of a repository anew, and the same."""
+    repository = server.repository("r.git", a="1")
+    project.dockerfile("FROM scratch", f"ADD {repository.url} /x/")
+    assert {"x/a": b"1"} == project.files(".") == project.files("--no-cache", ".")
+    assert False is list(project.cached("--no-cache", ".").values())[-1]
+
+
 def test_no_ignore_file_applies(project: Project, server: Server) -> None:
     """What is committed is in the context, whatever .dockerignore says."""
     repository = server.repository("r.git", a="1", b="2")
