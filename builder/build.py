@@ -20,7 +20,7 @@ from builder.context import LocalContext
 from builder.dockerignore import IgnoreFile, find_ignore_file
 from builder.errors import LocatedError, UsageError
 from builder.events import Completed, Planned, Progress, Started, Transfer, VertexId, Warned
-from builder.execute import Executor
+from builder.execute import Executor, Remotes
 from builder.graph import Graph, Vertex
 from builder.ops import ContextOp
 from builder.plan import MAIN_CONTEXT, Plan, PlanOptions, plan_platforms
@@ -80,8 +80,9 @@ class BuildOptions(Record):
 
 
 class Built(Record):
-    """A finished build: the image in the store, or the index of several, the plans they came from, in order, and the
-    time they were given, in nanoseconds, if they were.
+    """A finished build: the image in the store, or the index of several, and the plans they came from, in order.
+
+    `epoch` is the time it was given in nanoseconds, None for none.
     """
 
     result: Image | ImageIndex
@@ -122,12 +123,9 @@ def build(
     dockerfile = dockerfile or parse(options)
     _refuse_violations(store, options, dockerfile, progress)
     # The export ends after the lease: only then is on disk what it says is written.
-    downloads, repositories = (
-        cache(partial(_downloads, store, options)),
-        cache(partial(_repositories, store, options, clock)),
-    )
+    remotes = Remotes(cache(partial(_downloads, store, options)), cache(partial(_repositories, store, options, clock)))
     with _quoting(dockerfile.ast), Export(progress, clock) as export, store.lease():
-        options = _dated(dockerfile, options, downloads, repositories)
+        options = _dated(dockerfile, options, remotes)
         several = len(options.platforms) > 1
         sources = ImageSources(
             store, client, clock=clock, emit=progress.emit, pull=options.pull, several_platforms=several
@@ -138,8 +136,7 @@ def build(
             store,
             _contexts(graph, options, clock),
             steps=partial(_steps, store, options, clock),
-            downloads=downloads,
-            repositories=repositories,
+            remotes=remotes,
             clock=clock,
             wants_tree=_wants_tree(graph, targets),
             created_ns=UNDATED_NS if options.epoch is None else options.epoch,
@@ -214,19 +211,14 @@ def _rewritten(store: Store, options: BuildOptions, planned: Plan, layers: tuple
     return (*layers[:base], *rewrite(store, layers[base:], options.epoch))
 
 
-def _dated(
-    dockerfile: grammar.Dockerfile,
-    options: BuildOptions,
-    downloads: Callable[[], Downloads],
-    repositories: Callable[[], Repositories],
-) -> BuildOptions:
+def _dated(dockerfile: grammar.Dockerfile, options: BuildOptions, remotes: Remotes) -> BuildOptions:
     """Return the options with the time that SOURCE_DATE_EPOCH says, if anything does."""
     arguments = (pair.name.text for one in dockerfile.global_args for pair in one.pairs)
     if options.epoch is not None or not (_EPOCH in options.plan.build_args or _EPOCH in arguments):
         return options
     from builder.epoch import with_epoch  # noqa: PLC0415 - few builds are given a time
 
-    return with_epoch(dockerfile, options, downloads, repositories)
+    return with_epoch(dockerfile, options, remotes)
 
 
 class Export:

@@ -15,7 +15,7 @@ from builder.dockerignore import IgnoreFile, find_ignore_file
 from builder.errors import LocatedError
 from builder.instructions import NEVER_IN_ENV, Instructions
 from builder.ops import ImageOp
-from builder.plan import Planner, stage_names
+from builder.plan import FetchedContext, Planner, stage_names
 from builder.stage import StageState
 from builder.storebases import StoreBases
 from grammar import Span, Word
@@ -121,8 +121,8 @@ class CheckPlanner(Planner):
         )
 
     def _planned_file(self, *, whole: bool) -> PlannedFile:
-        root = self.options.context
-        context = LocalContext(root, self.ignore, label="context", opened_ns=0) if isinstance(root, Path) else None
+        root = _directory(self.options.context)
+        context = None if root is None else LocalContext(root, self.ignore, label="context", opened_ns=0)
         return PlannedFile(
             dockerfile=self.dockerfile,
             text=self.text,
@@ -150,8 +150,8 @@ class CheckPlanner(Planner):
 
     def _check_ignore_file(self) -> None:
         rule = UnusedIgnorePattern()
-        root = self.options.context
-        if self.ignore is None or self.ignore_path is None or not isinstance(root, Path) or not self.linter.wants(rule):
+        root = _directory(self.options.context)
+        if self.ignore is None or self.ignore_path is None or root is None or not self.linter.wants(rule):
             return
         text = self.ignore_path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
         file = OtherFile(name=self.ignore.name, text=text)
@@ -342,8 +342,12 @@ class CheckInstructions(Instructions):
         checker.current = outer
 
 
+def _directory(context: Path | FetchedContext | None) -> Path | None:
+    """Return where the context is on the host; what is fetched is whole, and nothing of it is looked at."""
+    return context if isinstance(context, Path) else None
+
+
 def _ignore_path(options: BuildOptions) -> Path | None:
     """The file whose rules the build's own context is read with."""
-    root = options.plan.context
-    # What is fetched comes without an ignore file of its own.
-    return find_ignore_file(root, options.path or root / "Dockerfile") if isinstance(root, Path) else None
+    root = _directory(options.plan.context)
+    return None if root is None else find_ignore_file(root, options.path or root / "Dockerfile")

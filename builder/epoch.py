@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grammar
@@ -19,9 +18,9 @@ from builder.plan import FetchedContext, FileContext, GitContext, Planner
 
 if TYPE_CHECKING:
     from builder.build import BuildOptions
+    from builder.execute import Remotes
     from builder.plan import Base
-    from builder.remote import Download, Downloads
-    from builder.repositories import Repositories
+    from builder.remote import Download
     from layerstore.platforms import Platform
     from layerstore.reference import Reference
 
@@ -30,12 +29,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 _HINT = "give seconds since 1970, context, a named context, or a stage that is one ADD of a URL on scratch"
 
 
-def with_epoch(
-    dockerfile: grammar.Dockerfile,
-    options: BuildOptions,
-    downloads: Callable[[], Downloads],
-    repositories: Callable[[], Repositories],
-) -> BuildOptions:
+def with_epoch(dockerfile: grammar.Dockerfile, options: BuildOptions, remotes: Remotes) -> BuildOptions:
     """Return `options` with the time that the build argument says, or else the ARG before the first FROM.
 
     Where it is a source, the number takes its place for ARG as well. BuildError for what is neither, and for sources
@@ -49,7 +43,7 @@ def with_epoch(
     if _NUMBER.fullmatch(text):
         numbered: BuildOptions = options.replace(epoch=int(text) * 1_000_000_000)
         return numbered
-    moment = _Sources(dockerfile, options, downloads, repositories).time_of(text)
+    moment = _Sources(dockerfile, options, remotes).time_of(text)
     seconds = "" if moment is None else str(moment // 1_000_000_000)
     if NAME in given:
         plan = options.plan.replace(build_args={**given, NAME: seconds})
@@ -85,17 +79,10 @@ def time_of_file(download: Download) -> int | None:
 class _Sources:
     """Finds the time of what SOURCE_DATE_EPOCH names."""
 
-    def __init__(
-        self,
-        dockerfile: grammar.Dockerfile,
-        options: BuildOptions,
-        downloads: Callable[[], Downloads],
-        repositories: Callable[[], Repositories],
-    ) -> None:
+    def __init__(self, dockerfile: grammar.Dockerfile, options: BuildOptions, remotes: Remotes) -> None:
         self._dockerfile = dockerfile
         self._options = options
-        self._downloads = downloads
-        self._repositories = repositories
+        self._remotes = remotes
 
     def time_of(self, text: str) -> int | None:
         """Return the time in nanoseconds, None if the source has none."""
@@ -107,9 +94,9 @@ class _Sources:
             case None:
                 return self._of_stage(text)
             case GitContext(op=op):
-                return self._repositories().fetch(op).committed_ns
+                return self._remotes.repositories().fetch(op).committed_ns
             case FileContext(file=file):
-                return self._downloads().fetch(file, lambda _current, _total: None).mtime_ns or None
+                return self._remotes.downloads().fetch(file, lambda _current, _total: None).mtime_ns or None
             case _:
                 return None
 
@@ -128,10 +115,10 @@ class _Sources:
         vertex = planner.plan_stage(index).tip
         assert isinstance(vertex.op, CopyOp), "BUG: an ADD that copies nothing"
         if vertex.op.remotes:
-            return time_of_file(self._downloads().fetch(vertex.op.remotes[0], lambda _current, _total: None))
+            return time_of_file(self._remotes.downloads().fetch(vertex.op.remotes[0], lambda _current, _total: None))
         op = vertex.inputs[-1].op
         if isinstance(op, GitOp):
-            return self._repositories().fetch(op).committed_ns
+            return self._remotes.repositories().fetch(op).committed_ns
         message = f"{NAME} stage source must be a single HTTP(S) or Git ADD"
         raise planner.error("epoch", message, stage.from_.span, hint=_HINT)
 

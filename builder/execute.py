@@ -56,17 +56,23 @@ class MadeLayer(NamedTuple):
     note: str
 
 
+class Remotes(NamedTuple):
+    """What makes the fetchers of remote sources, each called when one is first needed."""
+
+    downloads: Callable[[], Downloads]
+    repositories: Callable[[], Repositories]
+
+
 class Executor:
     """Finds and makes results for one build (a `builder.solve.Worker`)."""
 
-    def __init__(  # noqa: PLR0913 - each is named where an executor is made
+    def __init__(
         self,
         store: Store,
         contexts: Mapping[str, Callable[[], LocalContext]],
         *,
         steps: Callable[[], RunSteps],
-        downloads: Callable[[], Downloads],
-        repositories: Callable[[], Repositories],
+        remotes: Remotes,
         clock: Callable[[], float],
         wants_tree: frozenset[str] = frozenset(),
         created_ns: int = 0,
@@ -74,10 +80,9 @@ class Executor:
     ) -> None:
         """`contexts` maps the names of local contexts to what reads them, called when one is first needed.
 
-        `steps` makes what executes RUNs, called for the first that has to run; `downloads` and `repositories` what
-        fetches remote sources, likewise. `wants_tree` holds the ids of the vertices whose layers somebody will read as
-        files. `created_ns` is the time of directories that a copy makes on its way. `host` is the platform of this
-        machine.
+        `steps` makes what executes RUNs, called for the first that has to run; `remotes` what fetches remote sources.
+        `wants_tree` holds the ids of the vertices whose layers somebody will read as files. `created_ns` is the time of
+        directories that a copy makes on its way. `host` is the platform of this machine.
         """
         self.store = store
         self.contexts = contexts
@@ -87,9 +92,8 @@ class Executor:
         self.host = host
         self._make_steps = steps
         self._steps: RunSteps | None = None
-        self._make_downloads = downloads
         self._downloads: Downloads | None = None
-        self._make_repositories = repositories
+        self._remotes = remotes
         self._repositories: Repositories | None = None
         self._canceled = False
         self._trees: dict[str, LocalContext] = {}
@@ -152,8 +156,6 @@ class Executor:
         return ingredients(op, (("parent", parent), ("sources", str(content))))
 
     def _content_of_copy(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result]) -> Digest:
-        if _tree_inputs(op):
-            return self._content_of_trees(op, vertex, inputs)
         if len(inputs) == 1:
             return self._selection(op, vertex, inputs).digest(self.store.files)
         known = self._remembered(op, vertex, inputs)
@@ -161,21 +163,22 @@ class Executor:
 
     def _remembered(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result]) -> Digest | None:
         """Return the digest of what a copy selects if that can be told without reading a file."""
-        if isinstance(vertex.inputs[1].op, ContextOp):
+        if _reads_context(vertex):
             return self._selection(op, vertex, inputs).remembered(self.store.files)
-        return self.store.files.selection(self._fingerprint(op.spec, inputs[1]))
+        return self.store.files.selection(self._fingerprint(op.spec, *inputs[1:]))
 
     def _told(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result], read: Mapping[bytes, bytes] | None) -> Digest:
         """Return the digest of what a copy selects, and remember it; `read` as in `Selection.digest`."""
         digest = self._selection(op, vertex, inputs).digest(self.store.files, read)
-        if len(inputs) > 1 and not isinstance(vertex.inputs[1].op, ContextOp):
-            self.store.files.remember_selection(self._fingerprint(op.spec, inputs[1]), digest)
+        if len(inputs) > 1 and not _reads_context(vertex):
+            self.store.files.remember_selection(self._fingerprint(op.spec, *inputs[1:]), digest)
         return digest
 
     @staticmethod
-    def _fingerprint(spec: CopySpec, result: Result) -> bytes:
+    def _fingerprint(spec: CopySpec, *results: Result) -> bytes:
         """Layers never change: it is enough to know which they are, and no tree is touched where they were seen."""
-        return key_of(ingredients(CopyOp(spec=spec), (("selected from", chain_id(result.layers)),))).encode()
+        chains = " ".join(chain_id(result.layers) for result in results)
+        return key_of(ingredients(CopyOp(spec=spec), (("selected from", chains),))).encode()
 
     def _selection(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result]) -> Selection:
         """Return what a copy selects, looked at once."""
@@ -183,23 +186,12 @@ class Executor:
             known = self._selections.get(vertex.id)
         if known is None or known.spec != op.spec:
             paths = any(isinstance(source, PathSource) for source in op.spec.sources)
-            trees = {at: self.tree(vertex.inputs[at], inputs[at]) for at in _tree_inputs(op)}
-            tree = self.tree(vertex.inputs[1], inputs[1]) if paths else EmptyTree()
-            known = select(op.spec, tree, trees=trees)
+            at = [source.input for source in op.spec.sources if isinstance(source, TreeSource)]
+            trees = {one: self.tree(vertex.inputs[one], inputs[one]) for one in at}
+            known = select(op.spec, self.tree(vertex.inputs[1], inputs[1]) if paths else EmptyTree(), trees=trees)
             with self._lock:
                 self._selections[vertex.id] = known
         return known
-
-    def _content_of_trees(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result]) -> Digest:
-        """Return the digest of what a copy selects where some of it are whole trees, each digested on its own."""
-        spec = op.spec.replace(sources=tuple(one for one in op.spec.sources if not isinstance(one, TreeSource)))
-        if any(isinstance(source, PathSource) for source in spec.sources):
-            own = self._content(spec, vertex.inputs[1], inputs[1])
-        else:
-            own = select(spec, EmptyTree()).digest(self.store.files)
-        whole = CopySpec(sources=(PathSource(b"/"),), dest=b"/", exclude=spec.exclude)
-        trees = (self._content(whole, vertex.inputs[at], inputs[at]) for at in _tree_inputs(op))
-        return Digest.of("".join((own, *trees)).encode())
 
     def _content_of_mount(self, vertex: Vertex, inputs: Sequence[Result], at: int, source: str) -> Digest:
         """The digest of what a mount shows, or of what a cache starts with: `source` in the input `at`."""
@@ -354,8 +346,6 @@ class Executor:
         """
         op = vertex.op
         assert isinstance(op, CopyOp)
-        if _tree_inputs(op):
-            return False
         if vertex.ignore_cache:
             return True
         if len(inputs) == 1 or self._remembered(op, vertex, inputs) is not None:
@@ -397,7 +387,7 @@ class Executor:
 
         contents = Contents(selection.data)
         made = self._written(vertex, plan, contents, lineage.latest())
-        if not _tree_inputs(op) and not selection.data and self._told(op, vertex, inputs, contents.read) != content:
+        if not selection.data and self._told(op, vertex, inputs, contents.read) != content:
             raise BuildError(
                 "the sources changed while they were copied", hint="build again once nothing writes to them"
             )
@@ -490,7 +480,7 @@ class Executor:
             if self._canceled:
                 raise Canceled("canceled")
             if self._downloads is None:
-                self._downloads = self._make_downloads()
+                self._downloads = self._remotes.downloads()
             return self._downloads
 
     def _ready_repositories(self) -> Repositories:
@@ -498,7 +488,7 @@ class Executor:
             if self._canceled:
                 raise Canceled("canceled")
             if self._repositories is None:
-                self._repositories = self._make_repositories()
+                self._repositories = self._remotes.repositories()
             return self._repositories
 
     def cancel(self) -> None:
@@ -524,9 +514,9 @@ class Executor:
         return _Located(vertex)
 
 
-def _tree_inputs(op: CopyOp) -> list[int]:
-    """The inputs that are copied whole."""
-    return [source.input for source in op.spec.sources if isinstance(source, TreeSource)]
+def _reads_context(vertex: Vertex) -> bool:
+    """Say whether a copy reads the host's files, which can change, and not layers alone."""
+    return any(isinstance(one.op, ContextOp) for one in vertex.inputs[1:])
 
 
 def _of_checkout(checkout: Checkout) -> Result:

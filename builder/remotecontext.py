@@ -15,7 +15,7 @@ from builder.build import UNDATED_NS
 from builder.copy import CopySpec
 from builder.errors import UsageError
 from builder.events import Progress, VertexId
-from builder.execute import Executor
+from builder.execute import Executor, Remotes
 from builder.git import Git
 from builder.gitreference import GitReferenceError, parse_git_reference, shown_remote
 from builder.graph import Graph, Vertex, vertex_id
@@ -90,8 +90,7 @@ def fetch_context(
         store,
         {},
         steps=_no_steps,
-        downloads=lambda: downloads,
-        repositories=lambda: repositories,
+        remotes=Remotes(lambda: downloads, lambda: repositories),
         clock=clock,
         wants_tree=frozenset({vertex.id}),
         created_ns=UNDATED_NS,

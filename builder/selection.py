@@ -209,10 +209,9 @@ class Selection:
         """Return the digest of the selected content; what was hashed before and has not changed is not read again.
 
         `read` has the sha256 of files by host path where somebody has read them since they were selected. `data` has
-        all of them afterwards, unless the digest was `remembered`. Nothing may come from another tree than the
-        selection's own. SourceChanged if a file changes while it is read, CopyError if one cannot be read.
+        all of them afterwards, unless the digest was `remembered`. SourceChanged if a file changes while it is read,
+        CopyError if one cannot be read.
         """
-        assert all(item.tree is None for item in self.items), "BUG: one digest over several trees"
         known = self.remembered(files)
         if known is not None and read is None:
             return known
@@ -247,10 +246,16 @@ class Selection:
         for item in self.items:
             patterns = [pattern.text for pattern in item.include.patterns] if item.include is not None else []
             seen.update(repr((type(item.source).__name__, item.name, item.entry.path, patterns)).encode())
-            if not isinstance(item.source, PathSource):
-                if not isinstance(item.source, TextSource):
+            match item.source:
+                case TextSource(data=data):
+                    seen.update(data)
+                case TreeSource():
+                    layers = getattr(item.tree, "trees", None)
+                    if layers is None:
+                        return None, 0
+                    seen.update(repr([os.fspath(layer) for layer in layers]).encode())
+                case FileSource():
                     return None, 0
-                seen.update(item.source.data)
         seen.update(repr(self.spec.exclude).encode())
         if isinstance(tree, LocalContext):
             newest = max(newest, self._scan(tree, seen))
@@ -318,8 +323,7 @@ class Selection:
         return self.tree.opened_ns if isinstance(self.tree, LocalContext) else 1 << 62
 
 
-_ORDER: dict[type, int] = {PathSource: 0, FileSource: 1, TextSource: 2}
-"""Tree sources have no place here: each is digested on its own."""
+_ORDER: dict[type, int] = {PathSource: 0, FileSource: 1, TextSource: 2, TreeSource: 3}
 
 
 class _Level:

@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 
 from builder.build import BuildOptions, Built, build
+from builder.copy import plan_copy
 from builder.errors import BuildError, Canceled, LocatedError
 from builder.events import Completed, Planned
 from builder.git import Git
 from builder.ops import GitOp
 from builder.plan import PlanOptions
 from builder.repositories import Repositories
-from layerstore import Store
+from layerstore import Store, StoreError
 from tests.builder.casekit import PLATFORM, Recording, layer_tars, no_registry
 from tests.gitserver import COMMITTED, Repository, Server, serving
 
@@ -143,12 +144,35 @@ def test_owner_mode_and_exclusions(store: Store, server: Server) -> None:
 def test_several_sources_in_one_add(store: Store, server: Server, tmp_path: Path) -> None:
     """Repositories, files of the context and heredocs mix, each from where it is; later ones win."""
     one, two = server.repository("1.git", a="1", b="1"), server.repository("2.git", b="2")
-    (tmp_path / "context").mkdir()
-    (tmp_path / "context/c").write_text("3")
+    place = tmp_path / "context"
+    place.mkdir()
+    (place / "c").write_text("3")
 
-    made = run(store, f"ADD {one.url} c {two.url} <<d /x/", "4", "d", place=tmp_path / "context")
+    made = run(store, f"ADD {one.url} c {two.url} <<d /x/", "4", "d", place=place)
 
     assert {"x/a": "1", "x/b": "2", "x/c": "3", "x/d": "4\n"} == made.files
+    again = run(store, f"ADD {one.url} c {two.url} <<d /x/", "4", "d", place=place)
+    assert {True} == {cached for name, cached in again.cached.items() if name != "load build context"}
+    (place / "c").write_text("changed")
+    assert "changed" == run(store, f"ADD {one.url} c {two.url} <<d /x/", "4", "d", place=place).files["x/c"]
+
+
+def test_files_that_change_beside_a_repository(
+    store: Store, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is copied is what the key says, also where a repository is among the sources."""
+    repository = server.repository("a.git", a="1")
+    (tmp_path / "c").write_text("one")
+    run(store, f"ADD {repository.url} c /x/", place=tmp_path)
+    (tmp_path / "c").write_text("two")
+
+    def late(*given: Any, **named: Any) -> Any:
+        (tmp_path / "c").write_text("six")
+        return plan_copy(*given, **named)
+
+    monkeypatch.setattr("builder.execute.plan_copy", late)
+    with pytest.raises((LocatedError, StoreError), match="changed"):
+        run(store, f"ADD {repository.url} c /x/", place=tmp_path)
 
 
 def test_refs(store: Store, server: Server) -> None:
