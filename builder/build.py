@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import grammar
+from builder.cachekey import key_of
 from builder.context import LocalContext
 from builder.dockerignore import IgnoreFile, find_ignore_file
-from builder.errors import LocatedError, UsageError
+from builder.errors import BuildError, LocatedError, UsageError
 from builder.events import Completed, Planned, Progress, Started, Transfer, VertexId, Warned
 from builder.execute import Executor, Remotes
 from builder.graph import Graph, Vertex
@@ -26,6 +27,7 @@ from builder.ops import ContextOp
 from builder.plan import MAIN_CONTEXT, Plan, PlanOptions, plan_platforms
 from builder.solve import Solver
 from builder.sources import ImageSources
+from grammar import Diagnostic, Position, Severity, Span
 from grammar.record import Record, field
 from layerstore import DiffId, Image, ImageId, Store
 from layerstore.reference import Reference
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from layerstore.platforms import Platform
     from layerstore.registry.client import Client
 
+
+RULES = "1"
+"""Counted up when rules change what they say: what a build remembers of them is then asked anew."""
 
 UNDATED_NS = 1_000_000_000 * 1_000_000_000
 """The time of what has none of its own, a directory made for a COPY or a heredoc: fixed, so that the same content makes
@@ -121,7 +126,6 @@ def build(
     Nothing is left behind but finished steps: their layers are found by the next build, however this one ends.
     """
     dockerfile = dockerfile or parse(options)
-    _refuse_violations(store, options, dockerfile, progress)
     # The export ends after the lease: only then is on disk what it says is written.
     remotes = Remotes(cache(partial(_downloads, store, options)), cache(partial(_repositories, store, options, clock)))
     with _quoting(dockerfile.ast), Export(progress, clock) as export, store.lease():
@@ -132,9 +136,11 @@ def build(
         )
         plans = plan_platforms(dockerfile, options.plan, options.platforms or (options.plan.platform,), sources)
         graph, targets = plans[0].graph, [planned.target for planned in plans]
+        ignore = _ignore_file(graph, options)
+        _warn(store, options, dockerfile, sources.used, ignore, progress)
         executor = Executor(
             store,
-            _contexts(graph, options, clock),
+            _contexts(graph, ignore, clock),
             steps=partial(_steps, store, options, clock),
             remotes=remotes,
             clock=clock,
@@ -178,23 +184,44 @@ def _keep(store: Store, built: Image | ImageIndex, names: Sequence[str]) -> Imag
     return store.indexes.put(members, names=names)
 
 
-def _refuse_violations(store: Store, options: BuildOptions, dockerfile: grammar.Dockerfile, progress: Progress) -> None:
-    """End a build whose check directive says `error=true` and whose Dockerfile breaks a rule; BuildError."""
-    text = options.plan.build_args.get("BUILDKIT_DOCKERFILE_CHECK", dockerfile.ast.directives.get("check", ""))
-    if not text:
-        return
-    from grammar.lint.options import CheckOptions  # noqa: PLC0415 - only files with a check directive
+def _warn(
+    store: Store,
+    options: BuildOptions,
+    dockerfile: grammar.Dockerfile,
+    bases: Iterable[ImageId],
+    ignore: IgnoreFile | None,
+    progress: Progress,
+) -> None:
+    """Tell what the rules say of the Dockerfile; BuildError if they are broken and it says `check=error=true`.
 
-    if not CheckOptions.parse(text).error:
-        return
-    from builder.check import check, violation_error  # noqa: PLC0415 - only where a check is asked for
+    What they say follows from what is hashed here, so it is remembered: the rules see each text once. Of several
+    platforms they see the first, as in the reference.
+    """
+    given = options.plan
+    listed = (
+        ("report", RULES),
+        ("dockerfile", hashlib.sha256(options.dockerfile).hexdigest()),
+        ("target", given.target or ""),
+        ("platforms", f"{given.platform} {given.build_platform}"),
+        ("bases", " ".join(sorted(bases))),
+        ("ignored", "" if ignore is None else ignore.digest),
+        *((f"argument {name}", value) for name, value in sorted(given.build_args.items())),
+        *((f"context {name}", repr(value)) for name, value in sorted(given.contexts.items())),
+    )
+    key = key_of(listed)
+    note = store.cache.note(key)
+    if note is None:
+        from builder.check import check, note_of  # noqa: PLC0415 - only for what was never seen before
 
-    report = check(store, options, dockerfile, whole=False)
-    # What keeps the file from being planned is an error of the build itself, which tells it with all it knows.
-    if report.violations and report.error is None:
-        for violation in report.violations:
-            progress.emit(Warned(vertex=None, diagnostic=violation.diagnostic))
-        raise violation_error(report)
+        note = note_of(check(store, options, dockerfile, whole=False))
+        store.cache.keep_note(key, note)
+    for rule, message, line, column, end_line, end_column, description, url in note["warnings"]:
+        span = Span(Position(line, column), Position(end_line, end_column))
+        diagnostic = Diagnostic(severity=Severity.WARNING, code=rule, message=message, span=span)
+        progress.emit(Warned(vertex=None, diagnostic=diagnostic, detail=description, url=url))
+    if note["refused"]:
+        hint = "repair them, or take error=true out of the check directive"
+        raise BuildError(f"lint violation found for rules: {', '.join(note['refused'])}", hint=hint)
 
 
 def _rewritten(store: Store, options: BuildOptions, planned: Plan, layers: tuple[DiffId, ...]) -> tuple[DiffId, ...]:
@@ -291,15 +318,28 @@ def _repositories(store: Store, options: BuildOptions, clock: Callable[[], float
     return Repositories(store, Git(environ=options.environ, secrets=options.secrets, agents=options.ssh), clock)
 
 
-def _contexts(graph: Graph, options: BuildOptions, clock: Callable[[], float]) -> dict[str, Callable[[], LocalContext]]:
+def _ignore_file(graph: Graph, options: BuildOptions) -> IgnoreFile | None:
+    """The ignore rules of the build's own context, if the graph reads that."""
+    for vertex in graph.vertices.values():
+        if isinstance(vertex.op, ContextOp) and vertex.op.name == MAIN_CONTEXT:
+            return _read_ignore_file(vertex.op.root, options.path)
+    return None
+
+
+def _read_ignore_file(root: Path, dockerfile: Path | None) -> IgnoreFile | None:
+    path = find_ignore_file(root, dockerfile or root / "Dockerfile")
+    return None if path is None else IgnoreFile(path.read_bytes(), name=path.name)
+
+
+def _contexts(
+    graph: Graph, ignore: IgnoreFile | None, clock: Callable[[], float]
+) -> dict[str, Callable[[], LocalContext]]:
     """The local contexts that the graph reads, each with its ignore rules; made when first asked for."""
 
     def read(op: ContextOp) -> LocalContext:
         opened = int(clock() * 1e9)
-        own = options.path if op.name == MAIN_CONTEXT else None
-        path = find_ignore_file(op.root, own or op.root / "Dockerfile")
-        ignore = None if path is None else IgnoreFile(path.read_bytes(), name=path.name)
-        return LocalContext(op.root, ignore, label=op.name, opened_ns=opened)
+        rules = ignore if op.name == MAIN_CONTEXT else _read_ignore_file(op.root, None)
+        return LocalContext(op.root, rules, label=op.name, opened_ns=opened)
 
     ops = [vertex.op for vertex in graph.vertices.values() if isinstance(vertex.op, ContextOp)]
     return {op.name: partial(read, op) for op in ops}

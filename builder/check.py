@@ -7,6 +7,7 @@ check is asked for: a cached build does without.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import grammar
 from builder.build import BuildOptions
@@ -68,7 +69,13 @@ def check(
     return Report(violations=linter.ordered, names=linter.names, error_wanted=wanted.error, error=error)
 
 
-def violation_error(report: Report) -> BuildError:
-    """Return the error of a build whose Dockerfile asks for none of these."""
-    hint = "repair them, or take error=true out of the check directive"
-    return BuildError(f"lint violation found for rules: {', '.join(report.names)}", hint=hint)
+def note_of(report: Report) -> dict[str, Any]:
+    """Return what a build remembers of a report, as JSON: its warnings, and the rules broken if those are an error."""
+    return {
+        "warnings": [
+            [one.rule.name, one.message, *one.span.start, *one.span.end, one.rule.description, one.rule.url]
+            for one in report.violations
+        ],
+        # What keeps the file from being planned is an error of the build itself, which tells it with all it knows.
+        "refused": list(report.names) if report.error_wanted and report.error is None else [],
+    }

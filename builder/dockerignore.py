@@ -6,6 +6,7 @@ system is not known here, but for the choice of the ignore file.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import re
@@ -183,11 +184,15 @@ class PatternMatcher:
 
 
 class IgnoreFile(PatternMatcher):
-    """The compiled patterns of one ignore file; `name` is what messages call it. Without patterns it hides nothing."""
+    """The compiled patterns of one ignore file; without patterns it hides nothing.
+
+    `name` is what messages call it, `digest` the SHA-256 of its text in hexadecimal.
+    """
 
     def __init__(self, data: bytes = b"", *, name: str = ".dockerignore") -> None:
         """Compile `data`; IgnoreError with line and column for a malformed pattern."""
         self.name = name
+        self.digest = hashlib.sha256(data).hexdigest()
         patterns = []
         text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
         for number, line in enumerate(text.split("\n"), 1):

@@ -60,10 +60,12 @@ class Transfer(Record):
 
 
 class Warned(Record):
-    """A warning about the Dockerfile or the build."""
+    """A warning about the Dockerfile or the build; `detail` and `url` say what the rule is about that was broken."""
 
     vertex: VertexId | None
     diagnostic: Diagnostic
+    detail: str = ""
+    url: str = ""
 
 
 Event = Planned | Started | Completed | Log | Transfer | Warned

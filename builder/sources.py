@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from builder.events import Completed, Event, Planned, Started, Transfer, VertexId
 from builder.ops import ImageOp
 from builder.plan import Base
-from layerstore import Image, Store, StoreError
+from layerstore import Image, ImageId, Store, StoreError
 from layerstore.platforms import Platform
 from layerstore.reference import Reference
 
@@ -44,6 +44,8 @@ class ImageSources:
         self.emit = emit
         self.pull = pull
         self.several_platforms = several_platforms
+        self.used: set[ImageId] = set()
+        """The images that were asked for."""
 
     def image(self, reference: Reference, platform: Platform) -> Base:
         """Return the image as something to build on; StoreError if neither store nor registry has it."""
@@ -56,6 +58,7 @@ class ImageSources:
         return self._base(reference, platform, image, json.loads(image.config))
 
     def _base(self, reference: Reference, platform: Platform, image: Image, config: dict[str, Any]) -> Base:
+        self.used.add(image.id)
         op = ImageOp(reference=reference.canonical, layers=image.layers, platform=str(platform))
         return Base(reference=reference.canonical, document=config, op=op)
 

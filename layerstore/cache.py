@@ -11,6 +11,10 @@ from layerstore.home import Home
 Json = Any
 """What json.dumps takes and json.loads gives back: tuples come back as lists."""
 
+_NOTE = "note"
+"""The variant of what is no record of an operation."""
+_DAY = 24 * 3600 * 1_000_000_000
+
 
 class CacheRecord(NamedTuple):
     """What the operation `key` made.
@@ -79,10 +83,33 @@ class Cache:
             ),
         )
 
+    def note(self, key: CacheKey) -> Json:
+        """Return what `keep_note` was given for `key`, None if it is not known."""
+        db = self._home.db
+        row = db.row("SELECT result, used FROM cache WHERE key = ? AND variant = ?", (key, _NOTE))
+        if row is None:
+            return None
+        now = self._home.clock()
+        # Only gc asks when a note was used, and counts in days: reading one writes at most once a day.
+        if now - row[1] > _DAY:
+            db.write("UPDATE cache SET used = ? WHERE key = ? AND variant = ?", (now, key, _NOTE))
+        return json.loads(row[0])
+
+    def keep_note(self, key: CacheKey, value: Json) -> None:
+        """Keep a value that follows from `key` alone: it needs nothing that is on disk, so nothing is synced for it."""
+        now = self._home.clock()
+        self._home.db.write(
+            "INSERT OR REPLACE INTO cache(key, variant, layers, facts, ingredients, result, created, used, boot)"
+            " VALUES (?, ?, '', 'null', 'null', ?, ?, ?, NULL)",
+            (key, _NOTE, _text(value), now, now),
+        )
+
     def recent(self, limit: int = 1000) -> list[CacheRecord]:
         """Return the records used last, newest first: where a miss looks for what it nearly hit."""
         rows = self._home.db.rows(
-            "SELECT key, layers, facts, ingredients, result, created FROM cache ORDER BY used DESC LIMIT ?", (limit,)
+            "SELECT key, layers, facts, ingredients, result, created FROM cache WHERE variant != ?"
+            " ORDER BY used DESC LIMIT ?",
+            (_NOTE, limit),
         )
         return [
             CacheRecord(

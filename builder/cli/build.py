@@ -100,6 +100,12 @@ ENTITLEMENTS = ("network.host", "security.insecure")
 @click.option("--load", is_flag=True, help="Keep the image in the store even with -o type=cacheonly.")
 @click.option("--push", is_flag=True, help="Send the image to its registry.")
 @click.option("--check", is_flag=True, help="Look for likely mistakes in the Dockerfile instead of building.")
+@click.option(
+    "--call",
+    metavar="METHOD[,format=FORMAT]",
+    help="Ask instead of building: check, outline or targets; format is text or json, for check also github or sarif.",
+)
+@click.option("--format", "form", metavar="FORMAT", help="The format of --check or --call.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="How many steps run at once.")
 @click.pass_obj
 def command(settings: Settings, /, **given: Any) -> None:
@@ -111,9 +117,15 @@ def command(settings: Settings, /, **given: Any) -> None:
     given["platforms"] = parse_platforms(settings, given["platforms"])
     outputs = _outputs(settings, given)
     mode = "quiet" if given["quiet"] else given["progress"] or settings.progress
+    asked = None
+    if given["check"] or given["call"] or given["form"]:
+        from builder.cli.call import answer, parse_call  # noqa: PLC0415 - only where something is asked
+
+        call = parse_call("check" if given["check"] else given["call"] or "build", given["form"])
+        asked = None if call.method == "build" else partial(answer, settings, call, given)
     with settings.open_store() as store, _workspace(settings, store, given["context"]) as workspace:
         progress = create(
-            "quiet" if given["check"] else mode,
+            "quiet" if asked else mode,
             sys.stderr,
             terminal=settings.stderr_tty,
             color=settings.color,
@@ -124,8 +136,8 @@ def command(settings: Settings, /, **given: Any) -> None:
         )
         try:
             options = _options(settings, given, store, outputs, progress, workspace)
-            if given["check"]:
-                _check(settings, given, store, options)
+            if asked:
+                asked(store, options)
                 return
             built = build(store, options, progress=progress, clock=settings.clock, client=lambda: _client(settings))
         finally:
@@ -134,21 +146,6 @@ def command(settings: Settings, /, **given: Any) -> None:
         for output in outputs:
             metadata |= _write(settings, store, built, output, options)
         _report(settings, given, built, metadata, quiet=mode == "quiet")
-
-
-def _check(settings: Settings, given: dict[str, Any], store: Store, options: BuildOptions) -> None:
-    for name in ("outputs", "push", "load", "iidfile", "metadata_file"):
-        if given[name]:
-            option = name.removesuffix("s").replace("_", "-")
-            raise UsageError(
-                f"--check builds nothing, so --{option} has nothing to write", hint="leave one of them out"
-            )
-    from builder.cli.check import run_check, select_rules  # noqa: PLC0415 - only where a check is asked for
-    from grammar.lint.selection import REFERENCE  # noqa: PLC0415
-
-    on_disk = options.path is not None and given["context"] != "-"
-    selection = select_rules(settings, options if on_disk else None, default=REFERENCE)
-    run_check(store, options, "text", selection)
 
 
 def _options(

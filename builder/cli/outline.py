@@ -40,7 +40,11 @@ def command(
     data, name = read_dockerfile(file)
     dockerfile = grammar.resolve(grammar.parse(data, name=name))
     options = plan_options(settings, target, build_args)
-    found = outline(dockerfile, options.replace(platform=platform_of(settings, platform)))
+    show(outline(dockerfile, options.replace(platform=platform_of(settings, platform))), data, form)
+
+
+def show(found: Outline, data: bytes, form: str) -> None:
+    """Print an outline of the Dockerfile `data` as tables, or as JSON in BuildKit's shape."""
     if form == "json":
         click.echo(json.dumps(_described(found, data), indent=2))
         return

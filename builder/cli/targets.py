@@ -11,7 +11,7 @@ import click
 import grammar
 from builder.cli.dockerfiles import read_dockerfile
 from builder.cli.table import echo_table
-from builder.outline import targets
+from builder.outline import Target, targets
 from grammar import Span
 
 
@@ -26,7 +26,11 @@ def command(*, form: str, file: str) -> None:
     The description of a stage is the comment above its FROM that begins with its name.
     """
     data, name = read_dockerfile(file)
-    found = targets(grammar.resolve(grammar.parse(data, name=name)))
+    show(targets(grammar.resolve(grammar.parse(data, name=name))), data, form)
+
+
+def show(found: tuple[Target, ...], data: bytes, form: str) -> None:
+    """Print the stages of the Dockerfile `data` as a table, or as JSON in BuildKit's shape."""
     if form == "json":
         listed = [
             present(name=one.name, default=one.default, description=one.description, base=one.base,

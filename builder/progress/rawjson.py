@@ -11,7 +11,8 @@ from typing import Any, TextIO, assert_never
 
 from builder.events import Completed, Event, Log, Planned, Started, Transfer, VertexId, Warned
 from builder.image import timestamp as rfc3339
-from grammar import Diagnostic, Position
+from builder.progress.words import short
+from grammar import Position
 
 
 class RawJson:
@@ -41,7 +42,7 @@ class RawJson:
             case Transfer():
                 self._write("statuses", self._status(event))
             case Warned():
-                self._write("warnings", _warning(event.vertex, event.diagnostic))
+                self._write("warnings", _warning(event))
             case _:
                 assert_never(event)
 
@@ -104,11 +105,15 @@ def _log(event: Log) -> dict[str, Any]:
     }
 
 
-def _warning(vertex: VertexId | None, diagnostic: Diagnostic) -> dict[str, Any]:
-    warning: dict[str, Any] = {"vertex": vertex} if vertex else {}
-    warning |= {"level": 1, "short": _base64(f"{diagnostic.code}: {diagnostic.message}".encode())}
-    if diagnostic.hint:
-        warning["detail"] = [_base64(diagnostic.hint.encode())]
+def _warning(event: Warned) -> dict[str, Any]:
+    diagnostic = event.diagnostic
+    warning: dict[str, Any] = {"vertex": event.vertex} if event.vertex else {}
+    warning |= {"level": 1, "short": _base64(short(diagnostic).encode("utf-8", "surrogateescape"))}
+    details = [text for text in (event.detail, diagnostic.hint) if text]
+    if details:
+        warning["detail"] = [_base64(text.encode()) for text in details]
+    if event.url:
+        warning["url"] = event.url
     if diagnostic.span:
         start, end = diagnostic.span
         warning["range"] = [{"start": _position(start), "end": _position(end)}]

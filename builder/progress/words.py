@@ -40,14 +40,24 @@ def outcome(event: Completed) -> str:
     return "CACHED" if event.cached else "DONE"
 
 
+def short(diagnostic: Diagnostic) -> str:
+    """Return a warning on one line, as BuildKit has it: `StageNameCasing: Stage name … (line 3)`."""
+    line = f" (line {diagnostic.span.start.line})" if diagnostic.span else ""
+    return f"{diagnostic.code}: {diagnostic.message}{line}"
+
+
+def printable(text: str) -> str:
+    """Return text of a user as it may go to a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
 def warning_lines(diagnostics: Sequence[Diagnostic]) -> list[str]:
     """Return what there is to say about warnings once the build is over; nothing if there are none."""
     if not diagnostics:
         return []
-    lines = [f"{len(diagnostics)} warning{'s' if len(diagnostics) > 1 else ''}:"]
+    lines = [f" {len(diagnostics)} warning{'s' if len(diagnostics) > 1 else ''} found (use pybuild check to expand):"]
     for diagnostic in diagnostics:
-        line = f" (line {diagnostic.span.start.line})" if diagnostic.span else ""
-        lines.append(f" - {diagnostic.code}: {diagnostic.message}{line}")
+        lines.append(f" - {printable(short(diagnostic))}")
         if diagnostic.hint:
             lines.append(f"   hint: {diagnostic.hint}")
     return lines

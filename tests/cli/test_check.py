@@ -129,7 +129,7 @@ def test_build_refuses_what_the_file_refuses(project: Project) -> None:
     err = project.build(".", status=1).err
 
     assert "error: lint violation found for rules: StageNameCasing, LegacyKeyValueFormat" in err
-    assert "legacy-key-value-format" in err
+    assert ' - LegacyKeyValueFormat: "ENV key=value" should be used' in err
     project.build("--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all;error=true", ".")
 
 
@@ -153,8 +153,60 @@ def test_build_check_takes_the_target(project: Project) -> None:
     assert b"LegacyKeyValueFormat" in project("build", "--check", ".", status=1).out
 
 
-def test_a_build_without_directive_imports_no_rule(flawed: Project) -> None:
-    """Rules cost nothing where nobody asks for them: neither they nor their engine are imported."""
+def test_a_build_warns(project: Project) -> None:
+    """A build ends with what the reference's rules say, however much of it is cached, and quiet builds do not."""
+    project.dockerfile("FROM scratch AS Upper", "ENV a b", "FROM scratch AS orphan", "FROM scratch")
+    expected = (
+        " 1 warning found (use pybuild check to expand):\n - StageNameCasing: Stage name 'Upper' should be lowercase"
+        " (line 1)\n"
+    )
+
+    assert project.build("--progress", "plain", ".").err.endswith(expected)
+    assert project.build("--progress", "plain", ".").err.endswith(expected)
+    assert "" == project.build("-q", ".").err
+    assert "2 warnings found" in project.build("--progress", "plain", "--target", "upper", ".").err
+    project.build("--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all", ".")
+    assert "warning" not in project.build("--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all", ".").err
+
+
+def test_a_build_warns_for_programs(project: Project) -> None:
+    """Raw JSON has warnings in the shape of BuildKit's: the rule, where it is documented, and the place."""
+    project.dockerfile("FROM scratch", "ENV a b")
+    lines = project.build("--progress", "rawjson", ".").err.splitlines()
+    (warning,) = (one for line in lines for one in json.loads(line).get("warnings", ()))
+
+    assert f"LegacyKeyValueFormat: {LEGACY} (line 2)" == base64.b64decode(warning["short"]).decode()
+    assert warning["url"].endswith("/legacy-key-value-format/")
+    assert [b"Legacy key/value format with whitespace separator should not be used"] == [
+        base64.b64decode(text) for text in warning["detail"]
+    ]
+    assert [{"start": {"line": 2, "character": 0}, "end": {"line": 2, "character": 7}}] == warning["range"]
+
+
+def test_what_a_build_remembers_of_rules(project: Project) -> None:
+    """Whatever the rules look at is looked at again when it has changed."""
+    project.dockerfile("ARG name", "FROM scratch", "ARG name", "COPY build.log /", "WORKDIR /$other")
+    project.write("build.log", "")
+
+    def told(*words: str) -> list[str]:
+        err = project.build("--progress", "plain", *words, ".").err
+        return [line.split(":")[0][3:] for line in err.splitlines() if line.startswith(" - ")]
+
+    assert ["UndefinedVar"] == told()
+    assert [] == told("--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=UndefinedVar")
+    project.write(".dockerignore", "*.nothing\n")
+    assert ["UndefinedVar"] == told()
+    project.write("Dockerfile", "FROM scratch\nWORKDIR relative\n")
+    assert ["WorkdirRelativePath"] == told()
+    refused = project.build("--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", ".", status=1).err
+    again = project.build("--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", ".", status=1).err
+    assert "error: lint violation found for rules: WorkdirRelativePath" in refused
+    assert "error: lint violation found for rules: WorkdirRelativePath" in again
+
+
+def test_a_build_of_a_known_text_imports_no_rule(flawed: Project) -> None:
+    """Rules cost a cached build nothing: neither they nor their engine are imported."""
+    flawed.build(".")
     program = (
         "import atexit, sys\n"
         "atexit.register(lambda: sys.stderr.write(' '.join(sys.modules)))\n"
@@ -291,3 +343,36 @@ def test_warnings_of_the_ignore_file(project: Project) -> None:
     assert b"no warnings" in project("build", "--check", ".").out
     project.write(".pybuild.toml", "[check]\nextend-select = ['UnusedIgnorePattern']\n")
     assert b"UnusedIgnorePattern" in project("build", "--check", ".", status=1).out
+
+
+def test_call(flawed: Project) -> None:
+    """What can be asked instead of building is answered as by the command of that name, in the formats that it has."""
+    before = flawed.images()
+    asked = json.loads(flawed("build", "--call=check,format=json", ".", status=1).out)
+
+    assert ["LegacyKeyValueFormat"] == [one["ruleName"] for one in asked["warnings"]]
+    assert asked == json.loads(flawed("build", "--check", "--format", "json", ".", status=1).out)
+    assert asked == json.loads(flawed("build", "--call=lint,format=json,ignorestatus=true", ".").out)
+    assert b"::warning file=Dockerfile,line=2" in flawed("build", "--check", "--format", "github", ".", status=1).out
+    assert "2.1.0" == json.loads(flawed("build", "--call", "check,format=sarif", ".", status=1).out)["version"]
+    for method in ("targets", "outline"):
+        assert flawed(method).out == flawed("build", f"--call={method}", ".").out
+        assert flawed(method, "--format", "json").out == flawed("build", f"--call={method},format=json", ".").out
+    assert before == flawed.images()
+    flawed("build", "-q", "--call=build", "-t", "made:1", ".")
+    assert {"docker.io/library/made:1"} == flawed.images() - before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--call=guess"], "--call: there is no 'guess'"),
+        (["--call=targets,format=sarif"], "there is no format called 'sarif' for targets"),
+        (["--call=check,speed=high"], "--call: 'speed=high' means nothing"),
+        (["--call=outline", "--push", "-t", "a"], "--call=outline builds nothing, so --push has nothing to write"),
+        (["--format", "json"], "--format is for --check and --call"),
+    ],
+)
+def test_calls_that_mean_nothing(flawed: Project, words: list[str], message: str) -> None:
+    """Questions that nobody answers are refused."""
+    assert message in flawed("build", *words, ".", status=2).err

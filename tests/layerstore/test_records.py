@@ -111,6 +111,22 @@ def test_cache_record_without_its_layer_is_no_hit(store: Store) -> None:
     assert [] == store.cache.find(CacheKey.of(b"key"))
 
 
+def test_notes(store: Store) -> None:
+    """A note is found until gc gives it up, is no record of an operation, and asks for nothing to be synced."""
+    key = CacheKey("sha256:" + "1" * 64)
+    assert store.cache.note(key) is None
+    store.cache.keep_note(key, {"warnings": []})
+    store.cache.keep_note(key, {"warnings": ["a"]})
+
+    assert {"warnings": ["a"]} == store.cache.note(key)
+    assert [] == store.cache.recent()
+    assert [] == store.check()
+    with Store.open(store.root) as other:
+        assert {"warnings": ["a"]} == other.cache.note(key)
+    store.sweep(store.gc(keep_used_since=2**62))
+    assert store.cache.note(key) is None
+
+
 @pytest.mark.parametrize("count", [3, 300])
 def test_remembered_files(store: Store, tmp_path: Path, count: int) -> None:
     """A digest is remembered until any part of the stamp differs."""
