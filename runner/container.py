@@ -283,8 +283,13 @@ class Containers:
         (self.root / "names").mkdir(parents=True, exist_ok=True, mode=0o711)
         path = self.root / config.id
         with self._locked():
-            name = self._take_name(config.name, config.id)
+            # The directory first: a crash leaves no name without one, and `_scan` finds directories.
             path.mkdir(mode=0o711)
+            try:
+                name = self._take_name(config.name, config.id)
+            except ContainerExistsError:
+                path.rmdir()
+                raise
             lock = os.open(path / Container.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
             config = config._replace(name=name)
@@ -428,7 +433,13 @@ class Containers:
                     continue
                 with Container(path, Config(id=path.name))._try_lock() as taken:  # noqa: SLF001
                     if taken:
+                        self._remove_names(path.name)
                         remove_tree(path)
+
+    def _remove_names(self, container_id: str) -> None:
+        for link in (self.root / "names").glob("*"):
+            if os.readlink(link) == container_id:
+                link.unlink()
 
     def _take_name(self, wanted: str, container_id: str) -> str:
         for name in [wanted] if wanted else random_names():
@@ -438,7 +449,7 @@ class Containers:
             except FileExistsError:
                 owner = os.readlink(link)
                 if _read_config(self.root / owner) is None:
-                    # A crash between two steps left it; nobody is between them now, since the lock is ours.
+                    # A crash left it; nobody is between two steps now, since the lock is ours.
                     link.unlink()
                     os.symlink(container_id, link)
                     return name

@@ -177,7 +177,7 @@ def test_killed_before_the_start(containers: Containers) -> None:
 
 
 def test_litter_of_a_crash_goes(containers: Containers) -> None:
-    """A directory that never became a container is removed, and its name can be taken."""
+    """A directory that never became a container is removed with its name, which can be taken again."""
     keeper = containers.create(config("keeper"))
     litter = containers.root / new_id()
     (litter / "upper" / "deep").mkdir(parents=True)
@@ -185,6 +185,7 @@ def test_litter_of_a_crash_goes(containers: Containers) -> None:
 
     assert [keeper.id] == [one.id for one in containers.all()]
     assert not litter.exists()
+    assert ["keeper"] == os.listdir(containers.root / "names")
     assert "lost" == containers.create(config("lost")).config.name
 
 
