@@ -28,15 +28,16 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.write(f"pybuild {VERSION}\n")
         sys.exit(0)
     gc.set_threshold(_OBJECTS)
-    if "run" in words:
-        with _QuietInterrupt():
-            from builder.cli.runwords import read_call  # noqa: PLC0415
+    with _QuietInterrupt():
+        from builder.cli.words import read_call  # noqa: PLC0415
 
-            call = read_call(words)
-            if call is not None:
-                from builder.cli.running import status_of  # noqa: PLC0415
-        if call is not None:
-            _leave(status_of(call))
+        call = read_call(words)
+        if call is not None and call.command == "run":
+            from builder.cli.running import status_of  # noqa: PLC0415
+        elif call is not None:
+            from builder.cli.building import status_of  # noqa: PLC0415
+    if call is not None:
+        _leave(status_of(call))
     with _QuietInterrupt():
         from builder.cli.app import app  # noqa: PLC0415
         from builder.cli.errors import exit_status  # noqa: PLC0415

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from builder.cli.clickwords import options
 from builder.cli.context import Settings
 from builder.cli.runwords import OPTIONS
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _RunCommand(click.Command):
@@ -27,31 +25,12 @@ class _RunCommand(click.Command):
             raise
 
 
-def _options(function: F) -> F:
-    """Give a command all of `OPTIONS`."""
-    for option in reversed(OPTIONS):
-        names = (*option.names, option.value)
-        match option.type:
-            case tuple(choices):
-                add = click.option(*names, type=click.Choice(choices), default=option.default, help=option.help)
-            case kind if kind is bool:
-                add = click.option(*names, is_flag=True, help=option.help)
-            case kind if kind is list:
-                add = click.option(*names, multiple=True, metavar=option.metavar or None, help=option.help)
-            case kind:
-                add = click.option(
-                    *names, type=kind, default=option.default, metavar=option.metavar or None, help=option.help
-                )
-        function = add(function)
-    return function
-
-
 @click.command(
     "run",
     cls=_RunCommand,
     context_settings={"allow_interspersed_args": False, "help_option_names": ["--help"]},
 )
-@_options
+@options(OPTIONS)
 @click.argument("image")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND] [ARG]...")
 @click.pass_obj

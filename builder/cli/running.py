@@ -16,8 +16,8 @@ from builder.cli.context import Settings
 if TYPE_CHECKING:
     from types import FrameType
 
-    from builder.cli.runwords import Call
     from builder.cli.terminal import RawTerminal
+    from builder.cli.words import Call
     from builder.runoptions import RunOptions
     from builder.runspec import Prepared
     from layerstore import Store

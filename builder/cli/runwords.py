@@ -1,31 +1,11 @@
-"""The options of `pybuild run` as a table, and the quick way to read a command line by it.
-
-`builder/cli/run.py` makes a click command of the same table. Reading by click takes longer than starting a container,
-so whatever is plain is read here, with the same result; on anything else this gives up, and click reads or refuses it.
-"""
+"""The words of `pybuild run`: its options as a table, of which `builder/cli/run.py` makes a click command."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from builder.cli.words import Option, Table
 
 PULL = ("missing", "always", "never")
 NETWORKS = ("bridge", "host", "none")
-
-
-class Option(NamedTuple):
-    """One option: its names and the name of its value, then what `--help` says of it.
-
-    `type` is bool for a flag, list for texts that add up, a tuple for a choice of texts.
-    """
-
-    names: tuple[str, ...]
-    value: str
-    type: type[bool | str | int | float | list[str]] | tuple[str, ...]
-    metavar: str
-    help: str
-    default: str | None = None
-
 
 OPTIONS = (
     Option(("--rm",), "remove", bool, "", "Remove the container, and its anonymous volumes, when it ends."),
@@ -70,83 +50,4 @@ OPTIONS = (
     Option(("--platform",), "platform", str, "OS/ARCH", "The platform of the image (default: this machine's)."),
 )
 
-
-class Call(NamedTuple):
-    """A call of `pybuild run`: the options of pybuild itself, and every value of `OPTIONS`, `image` and `args`."""
-
-    root: str | None
-    debug: bool
-    given: dict[str, Any]
-
-
-def read_call(words: Sequence[str]) -> Call | None:
-    """Return what a command line (without the program) asks of `run`; None if it has to be read by click."""
-    root: str | None = None
-    debug = False
-    todo = list(reversed(words))
-    while todo and todo[-1] != "run":
-        word = todo.pop()
-        name, equals, value = word.partition("=")
-        if word == "--debug":
-            debug = True
-        elif name == "--root" and (equals or todo):
-            root = value if equals else todo.pop()
-        else:
-            return None
-    if not todo:
-        return None
-    todo.pop()
-    given = _read(todo)
-    return None if given is None else Call(root, debug, given)
-
-
-def _read(todo: list[str]) -> dict[str, Any] | None:
-    """Read options, image and arguments from a reversed list of words."""
-    given: dict[str, Any] = {option.value: _absent(option) for option in OPTIONS}
-    by_name = {name: option for option in OPTIONS for name in option.names}
-    while todo and todo[-1].startswith("-") and todo[-1] != "-":
-        word = todo.pop()
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            option = by_name.get(name)
-            if option is None or (equals and option.type is bool):
-                return None
-        else:
-            option = by_name.get(word[:2])
-            equals, value = word[2:3], word[2:]
-            if option is None:
-                return None
-            if option.type is bool and value:
-                todo.append("-" + value)  # -it is -i -t
-        if option.type is bool:
-            given[option.value] = True
-        elif (not equals and not todo) or not _take(given, option, value if equals else todo.pop()):
-            return None
-    if not todo:
-        return None
-    given["image"] = todo.pop()
-    given["args"] = tuple(reversed(todo))
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-
-
-def _absent(option: Option) -> Any:
-    if option.type is bool:
-        return False
-    return [] if option.type is list else option.default
-
-
-def _take(given: dict[str, Any], option: Option, text: str) -> bool:
-    """Note one value; False if it is not of its option's type."""
-    match option.type:
-        case tuple(choices):
-            if text not in choices:
-                return False
-            given[option.value] = text
-        case kind if kind is list:
-            given[option.value].append(text)
-        case kind:
-            try:
-                given[option.value] = kind(text)
-            except ValueError:
-                return False
-    return True
+TABLE = Table(OPTIONS, "image")

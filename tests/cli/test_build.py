@@ -24,12 +24,14 @@ main(sys.argv[1:])
 """
 
 HEAVY = {
-    "asyncio", "ctypes", "lark", "layerstore.layers", "pyroute2", "subprocess", "tqdm", "urllib3", "zstandard",
+    "asyncio", "click", "ctypes", "inspect", "lark", "layerstore.layers", "pyroute2", "subprocess", "tqdm", "urllib3",
+    "zstandard",
 }  # fmt: skip
 
 LOADED = """
-builder builder.build builder.cachekey builder.chmod builder.chown builder.cli builder.cli.app builder.cli.build
-builder.cli.context builder.cli.errors builder.cli.inputs builder.cli.state builder.context builder.copy
+builder builder.build builder.cachekey builder.chmod builder.chown builder.cli builder.cli.building
+builder.cli.buildwords builder.cli.context builder.cli.errors builder.cli.inputs builder.cli.state builder.cli.words
+builder.context builder.copy
 builder.dockerignore builder.errors builder.events builder.execute builder.filetree builder.glob builder.graph
 builder.image builder.instructions builder.mounts builder.ops builder.plan builder.ports builder.progress
 builder.progress.quiet builder.selection builder.solve builder.sources builder.stage builder.steps builder.users

@@ -10,7 +10,8 @@ import pytest
 
 from builder.cli.app import app
 from builder.cli.run import command
-from builder.cli.runwords import OPTIONS, read_call
+from builder.cli.runwords import OPTIONS
+from builder.cli.words import read_call
 
 VALUES = ("", "-", "--", "1", "-1", "1.5", "x", "a=b", "=x", "bridge", "host", "always", "-it", "--rm", "run", "box")
 
@@ -101,7 +102,9 @@ def test_pybuilds_own_options_come_first(words: list[str], expected: tuple[str |
 )
 def test_other_commands_are_not_taken_for_it(words: list[str]) -> None:
     """`run` has to be the command, not somebody's argument."""
-    assert read_call(words) is None
+    call = read_call(words)
+
+    assert call is None or call.command == "build"
 
 
 def test_the_table_is_clicks() -> None:
