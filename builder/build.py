@@ -300,6 +300,7 @@ def _steps(store: Store, options: BuildOptions, clock: Callable[[], float]) -> R
         secrets=options.secrets,
         ssh=options.ssh,
         cache_namespace=options.plan.build_args.get("BUILDKIT_CACHE_MOUNT_NS", ""),
+        cdi_directories=options.plan.cdi_directories,
     )
 
 

@@ -138,6 +138,8 @@ def _run(op: RunOp) -> Iterator[Ingredient]:
         yield f"script {name}", hashlib.sha256(data).hexdigest()
     for at, mount in enumerate(op.mounts):
         yield f"mount {at}", _mount(mount)
+    for at, device in enumerate(op.devices):
+        yield f"device {at}", f"{device.name} {'required' if device.required else 'optional'}"
 
 
 def _mount(mount: OpMount) -> str:

@@ -37,7 +37,7 @@ from layerstore.platforms import InvalidPlatform, Platform
 from layerstore.reference import InvalidReference, Reference
 
 _REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
-_ENTITLEMENTS = frozenset({"network.host", "security.insecure"})
+_ENTITLEMENTS = frozenset({"device", "network.host", "security.insecure"})
 _POSIX_SHELLS = frozenset({"sh", "bash", "ash", "dash", "ksh", "zsh"})
 
 

@@ -266,7 +266,7 @@ class Executor:
         return Result(layers=(*below.layers, made.layer), created=(*below.created, made.created), note=made.note)
 
     def check(self, vertices: Sequence[Vertex]) -> None:
-        """Refuse steps for platforms that this machine does not run; LocatedError."""
+        """Refuse steps for platforms that this machine does not run or that need devices it lacks; LocatedError."""
         foreign = [
             (one, one.op.platform) for one in vertices if isinstance(one.op, RunOp) and one.op.platform != self.host
         ]
@@ -274,6 +274,8 @@ class Executor:
             from builder.foreign import check  # noqa: PLC0415 - most steps are for this machine
 
             check(foreign, self.host, self.store.root / "tmp")
+        if devices := [one for one in vertices if isinstance(one.op, RunOp) and one.op.devices]:
+            self._run_steps().check_devices(devices)
 
     def _fetched(self, vertex: Vertex, emit: Callable[[Event], None]) -> Vertex:
         """Return `vertex` with what it downloads as files among its sources."""

@@ -20,7 +20,7 @@ class Vertex(Record):
 
     `name` is what progress shows, `stage` the name or index of the stage it was written in, `span` its place in the
     Dockerfile. `ignore_cache` is set by --no-cache. `words` are the places of the sources, then the destination, of a
-    COPY.
+    COPY, or of the devices of a RUN.
     """
 
     id: VertexId

@@ -141,6 +141,16 @@ class SshMount(Record):
 OpMount = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount
 
 
+class DeviceRequest(Record):
+    """Devices of the host by name (CDI): VENDOR/CLASS[=NAME]; a step may do without those that are not `required`.
+
+    The name counts for a key; what it means on this machine does not.
+    """
+
+    name: str
+    required: bool
+
+
 class RunOp(Record):
     """RUN. Its first input is the parent; bind and cache mounts name further ones.
 
@@ -162,6 +172,7 @@ class RunOp(Record):
     ulimits: tuple[str, ...] = ()
     scripts: tuple[tuple[str, bytes], ...] = ()
     platform: str = ""
+    devices: tuple[DeviceRequest, ...] = ()
     proxies: tuple[str, ...] = field(default=(), compare=False)
 
 

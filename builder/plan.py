@@ -92,7 +92,7 @@ class PlanOptions(Record):
     to tell. `context` is the main context, a directory if it is local, None if there is none. `global_args` are the
     values of ARGs before the first FROM that are known better than their text says. `no_cache` holds the names of the
     stages that are built anew, `no_cache_all` covers them all. `shm_size` is in bytes, 0 for the default. `allow` holds
-    granted entitlements.
+    granted entitlements; `cdi_directories` is where the devices of RUN are described, the one with precedence last.
     """
 
     platform: Platform
@@ -111,6 +111,7 @@ class PlanOptions(Record):
     shm_size: int = 0
     ulimits: tuple[str, ...] = ()
     allow: frozenset[str] = frozenset()
+    cdi_directories: tuple[Path, ...] = ()
 
 
 class Plan(Record):
@@ -546,6 +547,8 @@ class Planner:
             paths = (word.span for word in instruction.sources)
             heredocs = (heredoc.span for heredoc in instruction.heredocs)
             words = (*paths, *heredocs, instruction.destination.span)
+        elif isinstance(instruction, grammar.Run):
+            words = tuple(word.span for word in instruction.devices)
         stage.tip = self._vertex(
             op,
             inputs,

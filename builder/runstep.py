@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 from builder.cachemounts import CacheMounts
 from builder.copy import CopySpec, PathSource, plan_copy, plan_mkdir, select
 from builder.errors import BuildError, Canceled, LocatedError, StepFailed
-from builder.events import Event, Log
+from builder.events import Event, Log, Warned
 from builder.filetree import FileTree
 from builder.graph import Vertex
 from builder.image import go_quote
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from builder.redact import Redactor
     from layerstore import Upper, View
     from runner import AnyMount, Launcher, Process, RunnerError, Spec
+    from runner.cdi import Devices
     from runner.devices import DeviceGroup
 
 _READ = 1 << 16
@@ -77,10 +78,11 @@ class RunSteps:
         secrets: Mapping[str, bytes] = MappingProxyType({}),
         ssh: Mapping[str, Path] = MappingProxyType({}),
         cache_namespace: str = "",
+        cdi_directories: tuple[Path, ...] = (),
     ) -> None:
         """`secrets` map ids to values, `ssh` ids to sockets of agents.
 
-        `logs` is the directory where output is kept whole.
+        `logs` is the directory where output is kept whole, `cdi_directories` is where devices are described.
         """
         self.store = store
         self.network = network
@@ -89,9 +91,10 @@ class RunSteps:
         self.secrets = secrets
         self.ssh = ssh
         self.cache_namespace = cache_namespace
-        self._launcher: Launcher | None = None
-        self._insecure_launcher: Launcher | None = None
-        self._devices: DeviceGroup | None = None
+        self.cdi_directories = cdi_directories
+        self._launchers: dict[tuple[str, ...] | None, Launcher] = {}
+        self._groups: list[DeviceGroup] = []
+        self._known_devices: Devices | None = None
         self._scratch: Upper | None = None
         self._running: set[Process] = set()
         self._canceled = False
@@ -115,8 +118,18 @@ class RunSteps:
             self._make_cwd(op, view, upper)
             mounts, env = self._mounts(vertex, op, inputs, read, held)
             spec = self._spec(op, view, upper, user, mounts, env)
-            self._execute(vertex, op, spec, emit)
+            rules: tuple[str, ...] | None = ()
+            if op.devices:
+                spec, rules = self._with_devices(vertex, spec, emit)
+            # Unconfined steps may use every device.
+            self._execute(vertex, op, spec, None if op.security == "insecure" else rules, emit)
             return self.store.layers.commit(upper, view).diff_id
+
+    def check_devices(self, vertices: Sequence[Vertex]) -> None:
+        """Raise LocatedError if one of these RUNs asks for a device that it cannot have."""
+        from builder.devices import check  # noqa: PLC0415 - few commands need a device
+
+        check(vertices, self._devices())
 
     def cancel(self) -> None:
         """Kill what runs; nothing more is started."""
@@ -129,13 +142,12 @@ class RunSteps:
     def close(self) -> None:
         """End the launcher and take the network away; safe to repeat."""
         with self._lock:
-            launchers = [one for one in (self._launcher, self._insecure_launcher) if one is not None]
-            self._launcher = self._insecure_launcher = None
-            devices, self._devices = self._devices, None
-        for launcher in launchers:
+            launchers, self._launchers = self._launchers, {}
+            groups, self._groups = self._groups, []
+        for launcher in launchers.values():
             launcher.close()
-        if devices is not None:
-            devices.remove()
+        for group in groups:
+            group.remove()
         self.network.close()
         scratch, self._scratch = self._scratch, None
         if scratch is not None:
@@ -195,6 +207,24 @@ class RunSteps:
             network=self.network.get(op.network),
         )
         return privileged(spec) if op.security == "insecure" else spec
+
+    def _devices(self) -> Devices:
+        """The devices of the host, looked up once."""
+        from runner.cdi import Devices  # noqa: PLC0415 - few commands need a device
+
+        with self._lock:
+            if self._known_devices is None:
+                self._known_devices = Devices.load(self.cdi_directories)
+            return self._known_devices
+
+    def _with_devices(self, vertex: Vertex, spec: Spec, emit: Callable[[Event], None]) -> tuple[Spec, tuple[str, ...]]:
+        """Return `spec` with the step's devices, and the rules for opening them."""
+        from builder.devices import give  # noqa: PLC0415 - few commands need a device
+
+        injected, warnings = give(vertex, spec, self._devices())
+        for warning in warnings:
+            emit(Warned(vertex=vertex.id, diagnostic=warning))
+        return injected
 
     def _hosts(self, op: RunOp) -> Path:
         from runner.hosts import hosts  # noqa: PLC0415
@@ -378,7 +408,14 @@ class RunSteps:
 
     # -- the process ----------------------------------------------------------------------------------------------
 
-    def _execute(self, vertex: Vertex, op: RunOp, spec: Spec, emit: Callable[[Event], None]) -> None:
+    def _execute(
+        self,
+        vertex: Vertex,
+        op: RunOp,
+        spec: Spec,
+        rules: tuple[str, ...] | None,
+        emit: Callable[[Event], None],
+    ) -> None:
         from runner import SetupError  # noqa: PLC0415
 
         output = StepOutput(vertex, self.logs, self.clock, emit, secrets=self.secrets.values())
@@ -386,7 +423,7 @@ class RunSteps:
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             try:
-                process = self._launch(spec, null, writes, insecure=op.security == "insecure")
+                process = self._launch(spec, null, writes, rules)
             except SetupError as error:
                 if error.stage != "exec":
                     raise _refused(vertex, op, error) from error
@@ -414,11 +451,11 @@ class RunSteps:
         if status:
             raise self._failed(vertex, op, status, output, "")
 
-    def _launch(self, spec: Spec, null: int, writes: tuple[int, ...], *, insecure: bool) -> Process:
+    def _launch(self, spec: Spec, null: int, writes: tuple[int, ...], rules: tuple[str, ...] | None) -> Process:
         with self._lock:
             if self._canceled:
                 raise Canceled("canceled")
-            launcher = self._start_insecure() if insecure else self._start()
+            launcher = self._start(rules)
         process = launcher.spawn(spec, stdin=null, stdout=writes[0], stderr=writes[1])
         with self._lock:
             self._running.add(process)
@@ -427,34 +464,32 @@ class RunSteps:
             process.signal(signal.SIGKILL)
         return process
 
-    def _start(self) -> Launcher:
-        """Return the launcher of ordinary steps: they may make device nodes, but not open the host's disks by them."""
-        if self._launcher is None:
-            from runner import Launcher  # noqa: PLC0415
-            from runner.devices import DeviceGroup  # noqa: PLC0415
+    def _start(self, rules: tuple[str, ...] | None) -> Launcher:
+        """Return the launcher of steps that may open docker's default devices and what `rules` allow, or with None all.
 
-            launcher = Launcher.start(last_will=self.network.last_will())
+        Nodes of others may be made, but not opened: they would be a way to the host's disks.
+        """
+        known = self._launchers.get(rules)
+        if known is not None:
+            return known
+        from runner import Launcher  # noqa: PLC0415
+        from runner.devices import DeviceGroup  # noqa: PLC0415
+
+        launcher = Launcher.start(last_will=self.network.last_will())
+        if rules is not None:
             try:
-                self._devices = DeviceGroup.confine(launcher.pid)
+                self._groups.append(DeviceGroup.confine(launcher.pid, rules=rules))
             except BaseException:
                 launcher.close()
                 raise
-            self._launcher = launcher
-        return self._launcher
+        self._launchers[rules] = launcher
+        return launcher
 
     @staticmethod
     def _tmpfs_mode(view: View, target: bytes) -> int:
         """Return the mode of a tmpfs at `target`: that of the directory it covers, as with runc."""
         found = view.lstat(view.resolve(target))
         return found.mode if found is not None and found.kind is Kind.DIR else 0o1777
-
-    def _start_insecure(self) -> Launcher:
-        """Return the launcher of steps that may use every device."""
-        if self._insecure_launcher is None:
-            from runner import Launcher  # noqa: PLC0415
-
-            self._insecure_launcher = Launcher.start(last_will=self.network.last_will())
-        return self._insecure_launcher
 
     def _failed(self, vertex: Vertex, op: RunOp, status: int, output: StepOutput, hint: str) -> LocatedError:
         message = f"process {go_quote(' '.join(op.args))} did not complete successfully: exit code: {status}"

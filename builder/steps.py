@@ -11,11 +11,12 @@ from builder.copy import CopySpec, PathSource, Source, TextSource, TreeSource
 from builder.filetree import clean
 from builder.graph import Vertex
 from builder.mounts import MountPlanner
-from builder.ops import CopyOp, GitOp, MkdirOp, RemoteFile, RunOp
+from builder.ops import CopyOp, DeviceRequest, GitOp, MkdirOp, RemoteFile, RunOp
 from grammar import Span, Word
 from layerstore.digest import Digest
 
 if TYPE_CHECKING:
+    from builder.devices import Grants
     from builder.errors import LocatedError
     from builder.gitreference import GitReference
     from builder.stage import Planning, StageState
@@ -31,6 +32,7 @@ class StepPlanner:
     def __init__(self, planner: Planning) -> None:
         self._planner = planner
         self._mounts = MountPlanner(planner)
+        self._grants: Grants | None = None
 
     def run(self, stage: StageState, instruction: grammar.Run) -> None:
         """Plan a RUN."""
@@ -40,6 +42,7 @@ class StepPlanner:
             raise self._planner.error("arguments", message, instruction.span, hint='write RUN ["program", "argument"]')
         mounts, sources = self._mounts.plan(stage, instruction)
         self._entitled(instruction)
+        devices = self._devices(instruction) if instruction.devices else ()
         network = instruction.network or self._planner.options.network
         if instruction.network == "default":
             network = self._planner.options.network
@@ -58,6 +61,7 @@ class StepPlanner:
             ulimits=self._planner.options.ulimits,
             scripts=scripts,
             platform=str(stage.config.platform),
+            devices=devices,
             proxies=_proxies(given, stage.env),
         )
         self._planner.advance(stage, op, (stage.tip, *sources), instruction)
@@ -72,9 +76,13 @@ class StepPlanner:
                 raise self._planner.error(
                     "entitlement", f"{granted} is not allowed", instruction.span, hint=f"pass --allow {granted}"
                 )
-        if instruction.devices:
-            hint = "bind the device in with the host's own means"
-            raise self._planner.error("device", "RUN --device is not supported", instruction.devices[0].span, hint=hint)
+
+    def _devices(self, instruction: grammar.Run) -> tuple[DeviceRequest, ...]:
+        from builder.devices import Grants  # noqa: PLC0415 - few commands need a device
+
+        if self._grants is None:
+            self._grants = Grants(self._planner.options.allow, self._planner.options.cdi_directories)
+        return tuple(self._grants.request(word) for word in instruction.devices)
 
     def _run_command(
         self, stage: StageState, instruction: grammar.Run

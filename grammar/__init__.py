@@ -36,7 +36,15 @@ from grammar.ast import (
     Workdir,
 )
 from grammar.diagnostics import Diagnostic, Position, Severity, Span
-from grammar.errors import ExpandError, GrammarError, LocatedGrammarError, MountError, ParseError, ResolveError
+from grammar.errors import (
+    DeviceError,
+    ExpandError,
+    GrammarError,
+    LocatedGrammarError,
+    MountError,
+    ParseError,
+    ResolveError,
+)
 from grammar.expand import Expansion, expand, expand_heredoc, expand_words
 from grammar.format import format_ast, format_instruction
 from grammar.mount import Mount, parse_mount
@@ -45,6 +53,7 @@ from grammar.parse import parse, parse_instruction, parse_nodes
 from grammar.resolve import Dockerfile, Stage, resolve
 
 if TYPE_CHECKING:
+    from grammar.device import Device, parse_device
     from grammar.layout import LayoutError, tidy
 
 __all__ = [
@@ -55,6 +64,8 @@ __all__ = [
     "Cmd",
     "Comment",
     "Copy",
+    "Device",
+    "DeviceError",
     "Diagnostic",
     "Dockerfile",
     "Entrypoint",
@@ -99,6 +110,7 @@ __all__ = [
     "format_ast",
     "format_instruction",
     "parse",
+    "parse_device",
     "parse_instruction",
     "parse_mount",
     "parse_nodes",
@@ -112,4 +124,8 @@ def __getattr__(name: str) -> object:
         from grammar import layout  # noqa: PLC0415
 
         return getattr(layout, name)
+    if name in ("Device", "parse_device"):  # few commands need a device
+        from grammar import device  # noqa: PLC0415
+
+        return getattr(device, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

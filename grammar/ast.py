@@ -127,7 +127,7 @@ class Label(Statement):
 
 
 class Run(Statement):
-    """RUN; `mounts` are the values of `--mount`, each understood by `parse_mount`."""
+    """RUN; `mounts` and `devices` are the values of these flags, understood by `parse_mount` and `parse_device`."""
 
     command: ShellForm | ExecForm
     heredocs: tuple[Heredoc, ...]

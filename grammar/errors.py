@@ -5,6 +5,7 @@ GrammarError
 │   ├── ParseError        text that is no Dockerfile
 │   └── ResolveError      a Dockerfile whose parts do not fit together
 ├── ExpandError           a word whose variables cannot be expanded; the caller knows its place
+├── DeviceError           a value of `RUN --device` that means nothing; the caller knows its place
 └── MountError            a value of `RUN --mount` that means nothing; the caller knows its place
 """
 
@@ -50,6 +51,10 @@ class ResolveError(LocatedGrammarError):
 
 class ExpandError(GrammarError):
     """A word whose variables cannot be expanded; the caller knows its place."""
+
+
+class DeviceError(GrammarError):
+    """A value of `RUN --device` that means nothing; the caller knows its place."""
 
 
 class MountError(GrammarError):

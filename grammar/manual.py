@@ -55,7 +55,10 @@ INSTRUCTIONS: Mapping[str, Page] = {
             "mount": Option("type=TYPE,…", "Make something available to this command alone; may be repeated."),
             "network": Option("MODE", "The network of the command.", ("default", "none", "host")),
             "security": Option("MODE", "How the command is confined.", ("sandbox", "insecure")),
-            "device": Option("NAME", "A device of the host (CDI) for the command."),
+            "device": Option(
+                "VENDOR/CLASS[=NAME][,required]",
+                "Devices of the host (CDI) for the command alone: by name, by class, `*` for all; may be repeated.",
+            ),
         },
     ),
     "copy": Page(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from grammar.errors import MountError
 from grammar.record import Record
-from grammar.text import did_you_mean, quote
+from grammar.text import TRUE, WORDS, did_you_mean, quote
 
 TYPES = ("bind", "cache", "secret", "ssh", "tmpfs")
 SHARING = ("locked", "private", "shared")
@@ -18,8 +18,6 @@ KEYS = (
 )  # fmt: skip
 ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
 _SWITCHES = ("readonly", "readwrite", "required")
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgtp])i?)?b?", re.IGNORECASE)
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _VARIABLE = re.compile(r"""[$'"\\`]""")
@@ -105,7 +103,7 @@ def _options(text: str, expand: Callable[[str], str] | None) -> dict[str, str | 
             known = expand(value)
         elif _VARIABLE.search(value) and name not in ("source", "target", "id", "env"):
             known = None
-        if name in _SWITCHES and known is not None and known not in (*_TRUE, *_FALSE):
+        if name in _SWITCHES and known is not None and known not in WORDS:
             raise MountError(f"invalid value for {key}: {known}", hint="write true or false")
         options[name] = known
         if name in ("readonly", "readwrite"):
@@ -114,31 +112,14 @@ def _options(text: str, expand: Callable[[str], str] | None) -> dict[str, str | 
 
 
 def _fields(text: str) -> list[str]:
-    """The fields of one CSV line; a field in double quotes may hold commas, and quotes doubled."""
-    fields = []
-    at = 0
-    while True:
-        if text[at : at + 1] == '"':
-            end = at + 1
-            while (end := text.find('"', end)) >= 0 and text[end + 1 : end + 2] == '"':
-                end += 2
-            if end < 0 or text[end + 1 : end + 2] not in ("", ","):
-                raise MountError('failed to parse csv mounts: extraneous or missing " in quoted-field', hint=_QUOTING)
-            fields.append(text[at + 1 : end].replace('""', '"'))
-            at = end + 1
-        else:
-            end = text.find(",", at)
-            end = len(text) if end < 0 else end
-            if '"' in text[at:end]:
-                raise MountError('failed to parse csv mounts: bare " in non-quoted field', hint=_QUOTING)
-            fields.append(text[at:end])
-            at = end
-        if at >= len(text):
-            return fields
-        at += 1
+    if '"' not in text:
+        return text.split(",")
+    from grammar.csvline import QUOTING, fields  # noqa: PLC0415 - few mounts have quotes in them
 
-
-_QUOTING = "put the whole option in quotes: '\"target=/a,b\"'"
+    try:
+        return fields(text)
+    except ValueError as error:
+        raise MountError(f"failed to parse csv mounts: {error}", hint=QUOTING) from None
 
 
 def _one_of(what: str, value: str | None, known: tuple[str, ...]) -> str | None:
@@ -152,7 +133,7 @@ def _one_of(what: str, value: str | None, known: tuple[str, ...]) -> str | None:
 
 
 def _flag(options: dict[str, str | None], name: str) -> bool:
-    return options.get(name) in _TRUE
+    return options.get(name) in TRUE
 
 
 def _readonly(options: dict[str, str | None], kind: str | None) -> bool:

@@ -9,6 +9,10 @@ WIDE_BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u20
 # What separates words of one line.
 BLANKS = "\t\v\f\r "
 
+TRUE = ("1", "t", "T", "TRUE", "true", "True")
+WORDS = (*TRUE, "0", "f", "F", "FALSE", "false", "False")
+"""What strconv.ParseBool takes for true, and all that it takes."""
+
 _ESCAPES = {
     "\a": "\\a",
     "\b": "\\b",

@@ -10,7 +10,7 @@ from grammar import ast
 from grammar.ast import ExecForm, Instruction, ShellForm, Word
 from grammar.diagnostics import Span
 from grammar.duration import parse_duration
-from grammar.errors import MountError
+from grammar.errors import DeviceError, MountError
 from grammar.flags import Flags
 from grammar.heredoc import opening
 from grammar.mount import parse_mount
@@ -106,13 +106,21 @@ def _run(node: Node, flags: Flags, common: dict[str, Any]) -> ast.Run:
             parse_mount(mount.text)
         except MountError as error:
             raise Fault("mount", error.message, mount.span, error.hint) from None
+    devices = flags.words("device")
+    for device in devices:
+        from grammar.device import parse_device  # noqa: PLC0415 - few commands need a device
+
+        try:
+            parse_device(device.text)
+        except DeviceError as error:
+            raise Fault("device", error.message, device.span, error.hint) from None
     return ast.Run(
         command=_command(node, node.words),
         heredocs=node.heredocs,
         mounts=mounts,
         network=network.text if network else None,
         security=security.text if security else None,
-        devices=flags.words("device"),
+        devices=devices,
         **common,
     )
 

@@ -1,4 +1,4 @@
-"""The group of processes that may make any device node and open only docker's default ones: a build's steps.
+"""The group of processes that may make any device node and open only some: docker's default ones for a build's steps.
 
 A container of `pybuild run` has groups of its own (`runner/cgroups.py`). Steps share one, which their launcher joins
 once: joining waits for every CPU (some 10 ms), being born into a group costs nothing.
@@ -25,15 +25,16 @@ class DeviceGroup:
         self._group = group
 
     @classmethod
-    def confine(cls, pid: int, *, root: Path = DEFAULT_ROOT) -> DeviceGroup:
+    def confine(cls, pid: int, *, rules: tuple[str, ...] = (), root: Path = DEFAULT_ROOT) -> DeviceGroup:
         """Make a group and put the process `pid` into it, with all that it forks from now on.
 
+        `rules` (in the words of devices.allow) say what its members may open besides docker's default devices.
         RunnerError where the host has neither the version 1 controller nor version 2 groups that can be written.
         """
         name = f"{GROUP_PREFIX}{pid}-{os.urandom(4).hex()}"
         for left in range(_ATTEMPTS, 0, -1):
             try:
-                group = Cgroup.create(name, Limits(devices=True), root=root, counted=False)
+                group = Cgroup.create(name, Limits(devices=True, device_rules=rules), root=root, counted=False)
             except RunnerError:
                 # A build in another PID namespace may take this one for a dead one's before anybody is in it.
                 if left > 1:

@@ -2,6 +2,7 @@
 
 RunnerError
 ├── SpecError          a specification that contradicts itself or asks for what does not exist
+├── DeviceError        a device of the host (CDI) that is not there or cannot be given
 ├── SetupError         the container could not be made: which stage, which errno, which path
 ├── LauncherError      the process that makes containers is gone or does not answer
 └── UnsupportedError   the kernel or the host lacks something the specification needs
@@ -26,6 +27,10 @@ class RunnerError(Exception):
 
 class SpecError(RunnerError):
     """A specification that contradicts itself; nothing was started."""
+
+
+class DeviceError(RunnerError):
+    """A device of the host (CDI) that is not there, or that needs what is not supported."""
 
 
 class LauncherError(RunnerError):

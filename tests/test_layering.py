@@ -14,12 +14,13 @@ PACKAGES = (*LEAVES, "builder")
 THIRD_PARTY = {
     "grammar": {"lark"},
     "layerstore": {"zstandard", "urllib3", "isal"},
-    "runner": {"pyroute2"},
+    "runner": {"pyroute2", "yaml"},
     "builder": {"click", "tqdm", "urllib3", "pygls", "lsprotocol"},
 }
 OPTIONAL = {
     "pygls": "builder/lsp/server.py",
     "lsprotocol": "builder/lsp/server.py",
+    "yaml": "runner/cdi.py",
 }
 CTYPES = {
     "runner/syscalls.py": "the wrappers of the system calls that Python lacks",

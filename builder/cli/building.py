@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from layerstore import Store
     from layerstore.registry.client import Client
 
+ENTITLEMENTS = ("device", "network.host", "security.insecure")
+CDI_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
+"""Where the Container Device Interface wants devices to be described."""
+
 
 def status_of(call: Call) -> int:
     """Do what a call that was read without click asks for; report what goes wrong; return the exit status."""
@@ -119,7 +123,8 @@ def _options(
             network=given["network"],
             shm_size=parse_size(given["shm_size"], "--shm-size") if given["shm_size"] else 0,
             ulimits=_ulimits(given["ulimits"]),
-            allow=frozenset(given["allowed"]),
+            allow=_allowed(given["allowed"]),
+            cdi_directories=tuple(settings.path(text) for text in given["cdi_directories"] or CDI_DIRECTORIES),
         ),
         platforms=platforms,
         dockerfile=inputs.dockerfile,
@@ -159,6 +164,18 @@ def _hosts(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     from runner.hosts import parse_add_host  # noqa: PLC0415 - only where hosts are added
 
     return tuple(parse_add_host(text) for text in texts)
+
+
+def _allowed(texts: tuple[str, ...]) -> frozenset[str]:
+    for text in texts:
+        name, equals, _ = text.partition("=")
+        if name not in ENTITLEMENTS or (equals and name != "device"):
+            raise UsageError(f"--allow: {text!r} is no entitlement", hint=f"there are {', '.join(ENTITLEMENTS)}")
+        if equals:
+            from builder.devices import parse_grant  # noqa: PLC0415 - few commands need a device
+
+            parse_grant(text)
+    return frozenset(texts)
 
 
 def _ulimits(texts: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from builder.cli.words import Option, Table
 from builder.progress import MODES
 
 NETWORKS = ("default", "none", "host", "bridge")
-ENTITLEMENTS = ("network.host", "security.insecure")
 
 OPTIONS = (
     Option(("-f", "--file"), "file", str, "FILE", "The Dockerfile (default: CONTEXT/Dockerfile); - is stdin."),
@@ -33,7 +32,20 @@ OPTIONS = (
     Option(("--network",), "network", NETWORKS, "", "The network of the steps (default: bridge).", default="default"),
     Option(("--shm-size",), "shm_size", str, "SIZE", "The size of /dev/shm in the steps."),
     Option(("--ulimit",), "ulimits", list, "NAME=SOFT[:HARD]", "A resource limit for the steps."),
-    Option(("--allow",), "allowed", ENTITLEMENTS, "", "Grant what a RUN asks for.", many=True),
+    Option(
+        ("--allow",),
+        "allowed",
+        list,
+        "ENTITLEMENT",
+        "Grant what a RUN asks for: network.host, security.insecure, device or device=NAME[,alias=ALIAS].",
+    ),
+    Option(
+        ("--cdi-spec-dir",),
+        "cdi_directories",
+        list,
+        "DIR",
+        "Where devices for RUN --device are described (default: /etc/cdi and /var/run/cdi); the last one wins.",
+    ),
     Option(("--iidfile",), "iidfile", str, "FILE", "Write the image's ID to a file."),
     Option(("--metadata-file",), "metadata_file", str, "FILE", "Write what was built to a file, as JSON."),
     Option(

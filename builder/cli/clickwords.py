@@ -38,6 +38,4 @@ def _option(option: Option) -> Callable[[F], F]:
             kind = click.IntRange(min=option.least)
         case kind:
             pass
-    if option.many:
-        return click.option(*names, type=kind, multiple=True, metavar=metavar, help=option.help)
     return click.option(*names, type=kind, default=option.default, metavar=metavar, help=option.help)

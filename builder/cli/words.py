@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 class Option(NamedTuple):
     """One option: its names and the name of its value, then what `--help` says of it.
 
-    `type` is bool for a flag, list for texts that add up, a tuple for a choice of texts, which add up if `many`;
+    `type` is bool for a flag, list for texts that add up, a tuple for a choice of texts;
     `least` is the smallest number there may be. Only click reads what is not `plain`: the answer needs it anyway.
     """
 
@@ -23,7 +23,6 @@ class Option(NamedTuple):
     metavar: str
     help: str
     default: str | None = None
-    many: bool = False
     least: int | None = None
     plain: bool = True
 
@@ -129,7 +128,7 @@ def _read_option(word: str, todo: list[str], by_name: dict[str, Option], given: 
 def _absent(option: Option) -> Any:
     if option.type is bool:
         return False
-    return [] if option.type is list or option.many else option.default
+    return [] if option.type is list else option.default
 
 
 def _take(given: dict[str, Any], option: Option, text: str) -> bool:
