@@ -24,6 +24,7 @@ _MAX_LINKS = 255
 _NOTHING = Inline(b"")
 _NO_DEVICE = (0, 0)
 _NAME = itemgetter(0)
+_FORMAT = 0o170000  # S_IFMT, which the module has as a function only
 
 
 class _Directory(NamedTuple):
@@ -258,25 +259,28 @@ class LocalContext:
         """
         path = self.host(os.fsencode(text))
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if text else 0)
-        found: list[tuple[str, os.stat_result]] = []
-        directories: set[str] = set()
         try:
             descriptor = os.open(path, flags)
         except OSError as error:
             raise _unreadable(text or str(self.root), error) from error
         try:
             with os.scandir(descriptor) as listing:
-                for item in listing:
-                    try:
-                        found.append((item.name, item.stat(follow_symlinks=False)))
-                    except FileNotFoundError:
-                        continue  # gone since the directory was read
-                    if item.is_dir(follow_symlinks=False):
-                        directories.add(item.name)
+                items = list(listing)
+            try:
+                found = [(item.name, item.stat(follow_symlinks=False)) for item in items]
+            except FileNotFoundError:  # gone since the directory was read
+                found = [(item.name, status) for item in items if (status := _still_there(item)) is not None]
         finally:
             os.close(descriptor)
         found.sort(key=_NAME)
-        return found, directories
+        return found, {name for name, status in found if status.st_mode & _FORMAT == stat.S_IFDIR}
+
+
+def _still_there(item: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return item.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def capability(host: bytes) -> tuple[tuple[bytes, bytes], ...]:
