@@ -50,6 +50,8 @@ the same layer, and after 1980, since zip archives know no earlier time."""
 
 
 _EPOCH = "SOURCE_DATE_EPOCH"
+_LOOKBACK_NS = 600 * 1_000_000_000
+"""How long after a build another one finds the same without noting that it is used: that writes nothing at all."""
 
 
 class BuildOptions(Record):
@@ -128,7 +130,7 @@ def build(
     dockerfile = dockerfile or parse(options)
     # The export ends after the lease: only then is on disk what it says is written.
     remotes = Remotes(cache(partial(_downloads, store, options)), cache(partial(_repositories, store, options, clock)))
-    with _quoting(dockerfile.ast), Export(progress, clock) as export, store.lease():
+    with _quoting(dockerfile.ast), Export(progress, clock) as export, store.lease(lookback=_LOOKBACK_NS):
         options = _dated(dockerfile, options, remotes)
         several = len(options.platforms) > 1
         sources = ImageSources(

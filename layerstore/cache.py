@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from layerstore.digest import CacheKey, DiffId, Digest
 from layerstore.home import Home
+from layerstore.lease import use_layers
 
 Json = Any
 """What json.dumps takes and json.loads gives back: tuples come back as lists."""
@@ -42,22 +43,18 @@ class Cache:
         """Return the records of `key`, newest first, whose layers are all here; they are kept from gc by a lease."""
         db = self._home.db
         rows = db.rows(
-            "SELECT variant, layers, facts, ingredients, result, created FROM cache WHERE key = ?"
+            "SELECT variant, layers, facts, ingredients, result, created, used FROM cache WHERE key = ?"
             " ORDER BY created DESC",
             (key,),
         )
-        if not rows:
-            return []
         found = []
-        now = self._home.clock()
-        with db.transaction():
-            for variant, layers, facts, ingredients, result, created in rows:
-                diff_ids = tuple(DiffId(text) for text in layers.split())
-                if not all(
-                    db.write("UPDATE layers SET used = ? WHERE diff_id = ?", (now, diff_id)) for diff_id in diff_ids
-                ):
+        for variant, layers, facts, ingredients, result, created, used in rows:
+            diff_ids = tuple(DiffId(text) for text in layers.split())
+            if not self._home.is_claimed(used):
+                now = self._home.clock()
+                if not db.write("UPDATE cache SET used = ? WHERE key = ? AND variant = ?", (now, key, variant)):
                     continue
-                db.write("UPDATE cache SET used = ? WHERE key = ? AND variant = ?", (now, key, variant))
+            if use_layers(self._home, diff_ids):
                 found.append(
                     CacheRecord(key, diff_ids, json.loads(facts), json.loads(ingredients), json.loads(result), created)
                 )

@@ -1,9 +1,10 @@
 """What the store can do without: a plan made by marking what is needed, and the sweep that carries it out.
 
 Needed are images and indexes with their layers and documents, cache records that were used lately with their layers,
-everything used since the oldest living lease began. The sweep looks again, under the database's write lock, whether
-what it takes was used since. The record goes first, so that a crash leaves litter rather than a record of nothing; the
-content leaves its place under the write lock, where it shows whether somebody has made it anew meanwhile.
+everything used since the earliest claim of a living lease. The sweep looks again, while no lease can begin, what is
+claimed, and under the database's write lock whether what it takes was used since. The record goes first, so that a
+crash leaves litter rather than a record of nothing; the content leaves its place under the write lock, where it shows
+whether somebody has made it anew meanwhile.
 Litter of dead processes is taken where it can be locked: whoever makes something in `tmp/` or `work/` locks it at once,
 and what is younger than a minute is left alone because it may not have been locked yet.
 """
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from layerstore.files import Files
 from layerstore.home import Home
-from layerstore.lease import live
+from layerstore.lease import live, sweeping
 from layerstore.lock import clear
 from layerstore.recover import forget_layer, is_unrecorded, take_unrecorded
 
@@ -47,8 +48,8 @@ class Plan(NamedTuple):
 
 def plan(home: Home, *, keep_used_since: int = 0) -> Plan:
     """Return what may go; `keep_used_since` (nanoseconds) is the age at which a cache record is given up."""
-    began = live(home)
-    horizon = home.clock() if began is None else began
+    claimed = live(home)
+    horizon = home.clock() if claimed is None else claimed
     db = home.db
     old = min(horizon, keep_used_since)
     cache: list[tuple[str, str]] = []
@@ -82,18 +83,20 @@ def sweep(home: Home, plan: Plan) -> int:
     """Carry out `plan`, except for what was used since; return the bytes freed."""
     db = home.db
     paths: list[bytes] = []
-    with db.transaction():
+    with sweeping(home), db.transaction():
+        claimed = live(home)
+        horizon = plan.horizon if claimed is None else min(plan.horizon, claimed)
         for key, variant in plan.cache:
-            db.write("DELETE FROM cache WHERE key = ? AND variant = ? AND used < ?", (key, variant, plan.horizon))
+            db.write("DELETE FROM cache WHERE key = ? AND variant = ? AND used < ?", (key, variant, horizon))
         for diff_id in _deltas_first(home, plan.layers):
             if db.row(
                 "SELECT 1 FROM layers WHERE diff_id = ? AND used < ?"
                 " AND NOT EXISTS(SELECT 1 FROM deltas WHERE base = layers.diff_id)",
-                (diff_id, plan.horizon),
+                (diff_id, horizon),
             ):
                 paths += forget_layer(home, diff_id)
         for digest in plan.blobs:
-            if db.write("DELETE FROM blobs WHERE digest = ? AND used < ?", (digest, plan.horizon)):
+            if db.write("DELETE FROM blobs WHERE digest = ? AND used < ?", (digest, horizon)):
                 db.write("DELETE FROM packed WHERE digest = ?", (digest,))
                 paths.append(b"blobs/sha256/" + digest[7:].encode())
     gone = take_unrecorded(home, paths)

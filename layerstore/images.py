@@ -14,6 +14,7 @@ from layerstore.db import Row
 from layerstore.digest import DiffId, Digest, ImageId
 from layerstore.errors import AmbiguousName, NotFound, StoreError
 from layerstore.home import Home
+from layerstore.lease import use_layers
 
 if TYPE_CHECKING:
     from layerstore.platforms import Platform
@@ -98,6 +99,10 @@ class Images:
         identity = ImageId.of(config)
         known = home.db.row("SELECT boot FROM images WHERE id = ?", (identity,))
         moved = set(names).difference(self._names(identity)) if known is not None else set(names)
+        if known is not None and not moved and manifest is None and use_layers(home, layers):
+            image = self.get(identity)
+            assert image is not None
+            return image
         with home.db.transaction(durable=bool(moved) and known == (None,)):
             now = home.clock()
             for diff_id in layers:
@@ -161,10 +166,7 @@ class Images:
         return tuple(row[0] for row in rows)
 
     def _touch(self, image: Image) -> None:
-        now = self._home.clock()
-        self._home.db.write_many(
-            "UPDATE layers SET used = ? WHERE diff_id = ?", [(now, diff_id) for diff_id in image.layers]
-        )
+        use_layers(self._home, image.layers)
 
     @staticmethod
     def _image(row: Row, names: tuple[str, ...]) -> Image:

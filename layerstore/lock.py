@@ -30,8 +30,7 @@ def hold(path: bytes, *, shared: bool = False) -> Iterator[None]:
     Whoever held it alone takes the file away with it, so that keys leave nothing behind: who waited for that file finds
     that it no longer has the name, and starts over.
     """
-    fd = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-    assert fd is not None
+    fd = take(path, shared=shared)
     try:
         yield
     finally:
@@ -39,6 +38,13 @@ def hold(path: bytes, *, shared: bool = False) -> Iterator[None]:
             os.close(fd)
         else:
             release(path, fd)
+
+
+def take(path: bytes, *, shared: bool = False) -> int:
+    """Wait for the lock file `path` and hold it; return the descriptor that does, which `release` lets go of."""
+    fd = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    assert fd is not None, "BUG: waiting ended without a lock"
+    return fd
 
 
 def release(path: bytes, fd: int) -> None:

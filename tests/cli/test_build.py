@@ -99,6 +99,17 @@ def test_a_cached_build_starts_no_process_and_loads_nothing_heavy(project: Proje
     assert [] == [name for name in modules if name.split(".")[0] == "runner"]
 
 
+def test_a_cached_build_writes_nothing(project: Project) -> None:
+    """The second build of the same within minutes leaves the store as it is, byte for byte."""
+    project.build(HELLO)
+    project.build(HELLO)
+    before = {path: path.read_bytes() for path in project.root.rglob("*") if path.is_file()}
+    project.build(HELLO)
+
+    after = {path: path.read_bytes() for path in project.root.rglob("*") if path.is_file()}
+    assert before == after
+
+
 def test_an_uncached_build_is_seen_to_start_processes(project: Project) -> None:
     """The watcher of the test above does see what a RUN starts."""
     project.dockerfile("FROM busybox", "RUN true")

@@ -30,6 +30,7 @@ from layerstore import (
     StoreUnusable,
     durable,
 )
+from layerstore.lease import sweeping
 
 HOUR_NS = 3_600_000_000_000
 ROOT = Path(__file__).parents[2]
@@ -185,6 +186,59 @@ def test_gc_never_takes_what_a_lease_used(shm: Path) -> None:
         now += HOUR_NS
         other.sweep(other.gc())
         assert None is store.layers.find(layer.diff_id)
+
+
+def test_a_lease_that_looks_back_keeps_what_it_reads_without_writing(shm: Path) -> None:
+    """What was used shortly before is read without a write, and no sweep takes it, whenever that was planned."""
+    now = time.time_ns()
+    key = CacheKey.of(b"step")
+    with Store.open(shm / "s", clock=lambda: now) as store, Store.open(shm / "s", clock=lambda: now) as other:
+        layer = store.layers.write([file(b"f", b"1")], forms=Forms.TREE)
+        image = store.images.put(b"{}", layers=[layer.diff_id], names=["n:1"])
+        store.cache.put(CacheRecord(key, (layer.diff_id,)))
+        now += HOUR_NS // 2
+        early = other.gc(keep_used_since=now)
+        assert (key, early.cache[0][1]) == early.cache[0]
+        with store.lease(lookback=HOUR_NS) as lease:
+            lease.sync()
+            before = changes(store)
+            assert 1 == len(store.cache.find(key))
+            assert image == store.images.put(b"{}", layers=[layer.diff_id], names=["n:1"])
+            assert before == changes(store)
+            now += HOUR_NS
+            other.sweep(early)
+            other.sweep(other.gc(keep_used_since=now))
+            assert 1 == len(store.cache.find(key))
+        now += HOUR_NS
+        with store.lease(lookback=HOUR_NS):
+            assert 1 == len(store.cache.find(key))
+            assert before < changes(store)
+        now += 1
+        other.sweep(other.gc(keep_used_since=now))
+        assert [] == store.cache.find(key)
+
+
+def changes(store: Store) -> int:
+    """How often the database was written to by this thread, in rows."""
+    return store._home.db._connection().total_changes
+
+
+def test_a_lease_waits_for_a_sweep(shm: Path) -> None:
+    """A lease that begins while a sweep has already looked for leases waits until what goes has gone."""
+    with Store.open(shm / "s") as store:
+        entered = threading.Event()
+
+        def begin() -> None:
+            with store.lease():
+                entered.set()
+
+        with sweeping(store._home):
+            thread = threading.Thread(target=begin)
+            thread.start()
+            assert not entered.wait(0.1)
+        assert entered.wait(10)
+        thread.join()
+        assert [] == os.listdir(store.root / "locks")
 
 
 def test_power_cut_drops_what_was_not_synced(shm: Path) -> None:
