@@ -45,9 +45,9 @@ _KINDS: dict[type[Op], str] = {
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "dot", "mermaid"]),
+    type=click.Choice(["text", "json", "svg", "dot", "mermaid"]),
     default="text",
-    help="A line a step, JSON, or the languages of Graphviz and Mermaid.",
+    help="A line a step, JSON, a picture, or the languages of Graphviz and Mermaid.",
 )
 @click.argument("file", metavar="[FILE]", default="Dockerfile")
 @click.pass_obj
@@ -82,6 +82,8 @@ def command(
     vertices = list(plans[0].graph.needed(*targets))
     if form == "json":
         text = _json(vertices, targets)
+    elif form == "svg":
+        text = _svg(vertices, targets, name)
     else:
         text = {"text": _text, "dot": _dot, "mermaid": _mermaid}[form](vertices)
     click.echo(text.encode("utf-8", "replace"))
@@ -127,6 +129,19 @@ def _described(vertex: Vertex) -> dict[str, Any]:
         "line": vertex.span.start.line if vertex.span else None,
         "inputs": [one.id for one in vertex.inputs],
     }
+
+
+def _svg(vertices: list[Vertex], targets: list[Vertex], name: str) -> str:
+    from builder.cli.graphsvg import Box, draw  # noqa: PLC0415 - one of several formats
+
+    numbers = {vertex.id: number for number, vertex in enumerate(vertices)}
+    return draw(
+        [Box(_KINDS[type(one.op)], _name(one), one.span.start.line if one.span else None) for one in vertices],
+        _edges(vertices),
+        parents={(numbers[one.inputs[0].id], number) for number, one in enumerate(vertices) if one.inputs},
+        targets={numbers[target.id] for target in targets},
+        title=name,
+    )
 
 
 def _dot(vertices: list[Vertex]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import get_args
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
+from syrupy.assertion import SnapshotAssertion
 
 from builder.cli.app import app
 from builder.cli.graph import _KINDS
@@ -105,3 +107,48 @@ def test_errors_have_their_place(root: Path) -> None:
 def test_every_operation_has_a_kind() -> None:
     """A new operation cannot be left out of the graph."""
     assert set(get_args(Op)) == set(_KINDS)
+
+
+PICTURED = """\
+FROM scratch AS base
+WORKDIR /src
+COPY <<EOF /a
+EOF
+FROM base AS lint
+COPY . .
+RUN lint "<&>" --with=a-command-line --that-is=longer-than-the-boxes --are-wide
+FROM base AS build
+COPY . .
+RUN echo 日本語日本語日本語日本語日本語日本語日本語日本語日本語日本語
+FROM scratch
+COPY --from=lint /ok /
+COPY --from=build /out /
+"""
+
+
+def test_svg(root: Path, snapshot: SnapshotAssertion) -> None:
+    """A picture that stands alone: well-formed, whole names in titles, cut ones in boxes, the same every time."""
+    (root / "Dockerfile").write_text(PICTURED)
+    picture = graph(root, "--format", "svg")[0]
+
+    assert snapshot == picture.replace(f"{root}/", "")
+    assert picture == graph(root, "--format", "svg")[0]
+    found = ElementTree.fromstring(picture)
+    titles = [one.text for one in found.iter("{http://www.w3.org/2000/svg}title")]
+    assert [str(root / "Dockerfile"), *_names(root)] == titles
+    shown = {one.text for one in found.iter("{http://www.w3.org/2000/svg}text")}
+    assert 'RUN lint "<&>" --with=a-command-line --that-is=…' in shown
+    assert 1 == sum("target" in one.get("class", "") for one in found.iter("{http://www.w3.org/2000/svg}rect"))
+    assert "http" not in picture.replace("http://www.w3.org/2000/svg", "")
+
+
+def _names(root: Path) -> list[str]:
+    return [vertex["name"] for vertex in json.loads(graph(root, "--format", "json")[0])["vertices"]]
+
+
+def test_svg_of_anything(root: Path) -> None:
+    """Control characters, which XML cannot hold, and bytes that are no text do not break the picture."""
+    (root / "Dockerfile").write_bytes(b"FROM scratch\nRUN a \x1b[31m \xff \x00\n")
+
+    text = ElementTree.fromstring(graph(root, "--format", "svg")[0]).findtext(".//{*}text[2]") or ""
+    assert text.startswith("RUN a \ufffd[31m")
