@@ -5,8 +5,9 @@ Nothing is read but the Dockerfile: no base image, no context.
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grammar
 from builder.errors import LocatedError
@@ -19,7 +20,10 @@ from layerstore.reference import Reference
 
 
 class Target(Record):
-    """A stage that can be built; `name` is empty where it has none, `base` is the image or stage as written."""
+    """A stage that can be built; `name` is empty where it has none, `base` is an image or stage.
+
+    As written, or with variables replaced (`resolved`).
+    """
 
     name: str
     default: bool
@@ -71,14 +75,36 @@ def targets(dockerfile: grammar.Dockerfile) -> tuple[Target, ...]:
     )
 
 
+def resolved(dockerfile: grammar.Dockerfile, options: PlanOptions, platforms: Sequence[Platform]) -> tuple[Target, ...]:
+    """Return the stages with their bases and platforms as builds for `platforms` have them; LocatedError.
+
+    What differs between platforms is listed with commas.
+    """
+    with _quoting(dockerfile):
+        each = [_Outliner(dockerfile, options.replace(platform=one), _NoImages()).sources() for one in platforms]
+    return tuple(
+        target.replace(
+            base=",".join(dict.fromkeys(sources[at][0] for sources in each)),
+            platform=",".join(dict.fromkeys(str(sources[at][1]) for sources in each)),
+        )
+        for at, target in enumerate(targets(dockerfile))
+    )
+
+
 def outline(dockerfile: grammar.Dockerfile, options: PlanOptions) -> Outline:
     """Return what the target of `options` and the stages that it needs can be given; LocatedError.
 
     Of the ARGs before the first FROM there are those that a FROM of these stages uses, one of their ARGs takes over, or
     another such ARG is made of.
     """
-    try:
+    with _quoting(dockerfile):
         return _Outliner(dockerfile, options, _NoImages()).outline()
+
+
+@contextlib.contextmanager
+def _quoting(dockerfile: grammar.Dockerfile) -> Iterator[None]:
+    try:
+        yield
     except LocatedError as error:
         error.source, error.name = dockerfile.ast.source, dockerfile.ast.name
         raise
@@ -113,6 +139,16 @@ class _Outliner(Planner):
             secrets=tuple(secrets.values()),
             ssh=tuple(agents.values()),
         )
+
+    def sources(self) -> list[tuple[str, Platform]]:
+        """The base of each stage, and its platform: that of the stage it is based on, unless it names its own."""
+        found: list[tuple[str, Platform]] = []
+        for index, stage in enumerate(self.dockerfile.stages):
+            base, platform = self.expand(stage.from_.image, self.globals), self._platform(stage.from_)
+            below = self._stage_index(base, before=index, fold=False)
+            inherits = below is not None and stage.from_.platform is None
+            found.append((base, found[below][1] if inherits and below is not None else platform))
+        return found
 
     def _args(self, stages: list[grammar.Stage], mounts: list[tuple[grammar.Mount, Span]]) -> Iterator[Argument]:
         """The arguments of the stages, each name once, and the global ones behind them; `mounts` gets all mounts."""

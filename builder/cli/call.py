@@ -77,10 +77,10 @@ def answer(settings: Settings, call: Call, given: dict[str, Any], store: Store, 
                     ways_out.enter_context(contextlib.suppress(click.exceptions.Exit))
                 run_check(store, options, call.form, selection)
         case "outline":
+            from builder.cli.outline import outline_of  # noqa: PLC0415
             from builder.cli.outline import show as show_outline  # noqa: PLC0415
-            from builder.outline import outline  # noqa: PLC0415
 
-            show_outline(outline(parse(options), options.plan), options.dockerfile, call.form)
+            show_outline(outline_of(parse(options), options.plan, options.platforms), options.dockerfile, call.form)
         case "targets":
             from builder.cli.targets import show as show_targets  # noqa: PLC0415
             from builder.outline import targets  # noqa: PLC0415

@@ -10,8 +10,7 @@ import click
 import grammar
 from builder.cli.context import Settings
 from builder.cli.dockerfiles import read_dockerfile
-from builder.cli.inputs import parse_platforms
-from builder.cli.outline import plan_options
+from builder.cli.inputs import parse_platforms, plan_options
 from builder.errors import LocatedError
 from builder.graph import Vertex
 from builder.ops import ContextOp, CopyOp, GitOp, ImageOp, MkdirOp, Op, RunOp, ScratchOp

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from builder.cli.context import Settings, proxies_of
 from builder.errors import SourceError, UsageError
 from builder.filetree import clean
-from builder.plan import FetchedContext, ImageContext, LocalDirectory, NamedContext
+from builder.plan import FetchedContext, ImageContext, LocalDirectory, NamedContext, PlanOptions
 from grammar.record import Record
 from layerstore.platforms import Platform
 
@@ -190,6 +190,13 @@ def parse_platforms(settings: Settings, texts: Iterable[str]) -> tuple[Platform,
     words = [word.strip() for text in texts for word in text.split(",")]
     found = (host if word == "local" else Platform.parse(word, host=host) for word in words)
     return tuple(dict.fromkeys(found))
+
+
+def plan_options(settings: Settings, target: str | None, build_args: Iterable[str]) -> PlanOptions:
+    """Return the options of a plan for this machine."""
+    host = Platform.host(settings.machine)
+    given = parse_pairs(build_args, "--build-arg", settings.environ)
+    return PlanOptions(platform=host, build_platform=host, context=settings.cwd, target=target, build_args=given)
 
 
 def parse_contexts(texts: Iterable[str], settings: Settings, store: Store) -> dict[str, NamedContext]:

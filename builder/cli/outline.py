@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -11,10 +12,10 @@ import click
 import grammar
 from builder.cli.context import Settings
 from builder.cli.dockerfiles import read_dockerfile
-from builder.cli.inputs import parse_pairs
-from builder.cli.registry import platform_of
+from builder.cli.inputs import parse_platforms, plan_options
 from builder.cli.table import echo_table
 from builder.cli.targets import location, present
+from builder.errors import UsageError
 from builder.outline import Outline, Wanted, outline
 from builder.plan import PlanOptions
 from layerstore.platforms import Platform
@@ -23,14 +24,26 @@ from layerstore.platforms import Platform
 @click.command("outline")
 @click.option("--target", metavar="STAGE", help="The stage to build (default: the last).")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG.")
-@click.option("--platform", metavar="OS/ARCH", help="What would be built for (default: this machine).")
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="OS/ARCH[,…]",
+    help="What would be built for (default: this machine).",
+)
 @click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Tables, or JSON as BuildKit's."
 )
 @click.argument("file", metavar="[FILE]", default="Dockerfile")
 @click.pass_obj
 def command(
-    settings: Settings, *, target: str | None, build_args: tuple[str, ...], platform: str | None, form: str, file: str
+    settings: Settings,
+    *,
+    target: str | None,
+    build_args: tuple[str, ...],
+    platforms: tuple[str, ...],
+    form: str,
+    file: str,
 ) -> None:
     """Show what a build of the Dockerfile FILE (default: Dockerfile) can be given; - reads standard input.
 
@@ -40,7 +53,21 @@ def command(
     data, name = read_dockerfile(file)
     dockerfile = grammar.resolve(grammar.parse(data, name=name))
     options = plan_options(settings, target, build_args)
-    show(outline(dockerfile, options.replace(platform=platform_of(settings, platform))), data, form)
+    show(outline_of(dockerfile, options, parse_platforms(settings, platforms)), data, form)
+
+
+def outline_of(dockerfile: grammar.Dockerfile, options: PlanOptions, platforms: Sequence[Platform]) -> Outline:
+    """Return the outline of a build for `platforms`, or for that of `options`.
+
+    LocatedError, and UsageError if it is not one and the same for all.
+    """
+    first, *others = platforms or (options.platform,)
+    found = outline(dockerfile, options.replace(platform=first))
+    for other in others:
+        if outline(dockerfile, options.replace(platform=other)) != found:
+            message = f"the outlines for {first} and {other} differ, and there can be only one"
+            raise UsageError(message, hint="ask for one --platform at a time")
+    return found
 
 
 def show(found: Outline, data: bytes, form: str) -> None:
@@ -51,13 +78,6 @@ def show(found: Outline, data: bytes, form: str) -> None:
     if found.name or found.description:
         click.echo(f"TARGET: {found.name}" + (f"  {found.description}" if found.description else "") + "\n")
     _tables(found)
-
-
-def plan_options(settings: Settings, target: str | None, build_args: tuple[str, ...]) -> PlanOptions:
-    """Return the options of a plan for this machine."""
-    host = Platform.host(settings.machine)
-    given = parse_pairs(build_args, "--build-arg", settings.environ)
-    return PlanOptions(platform=host, build_platform=host, context=settings.cwd, target=target, build_args=given)
 
 
 def _described(found: Outline, data: bytes) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 import grammar
+from builder.cli.context import Settings
 from builder.cli.dockerfiles import read_dockerfile
 from builder.cli.table import echo_table
-from builder.outline import Target, targets
+from builder.outline import Target, resolved, targets
 from grammar import Span
 
 
@@ -19,18 +20,34 @@ from grammar import Span
 @click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", help="A table, or JSON as BuildKit's."
 )
+@click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG.")
+@click.option(
+    "--platform", "platforms", multiple=True, metavar="OS/ARCH[,…]", help="What would be built for (default: any)."
+)
 @click.argument("file", metavar="[FILE]", default="Dockerfile")
-def command(*, form: str, file: str) -> None:
+@click.pass_obj
+def command(
+    settings: Settings, *, form: str, build_args: tuple[str, ...], platforms: tuple[str, ...], file: str
+) -> None:
     """List the stages of the Dockerfile FILE (default: Dockerfile) that can be built; - reads standard input.
 
-    The description of a stage is the comment above its FROM that begins with its name.
+    The description of a stage is the comment above its FROM that begins with its name. Bases are shown as they are
+    written; with --platform or --build-arg, bases and platforms are those of such a build.
     """
     data, name = read_dockerfile(file)
-    show(targets(grammar.resolve(grammar.parse(data, name=name))), data, form)
+    dockerfile = grammar.resolve(grammar.parse(data, name=name))
+    if not platforms and not build_args:
+        show(targets(dockerfile), data, form)
+        return
+    from builder.cli.inputs import parse_platforms, plan_options  # noqa: PLC0415 - only where a build is meant
+
+    options = plan_options(settings, None, build_args)
+    wanted = parse_platforms(settings, platforms) or (options.platform,)
+    show(resolved(dockerfile, options, wanted), data, form, platforms=True)
 
 
-def show(found: tuple[Target, ...], data: bytes, form: str) -> None:
-    """Print the stages of the Dockerfile `data` as a table, or as JSON in BuildKit's shape."""
+def show(found: tuple[Target, ...], data: bytes, form: str, *, platforms: bool = False) -> None:
+    """Print the stages of the Dockerfile `data` as a table, with their `platforms` or not, or as BuildKit's JSON."""
     if form == "json":
         listed = [
             present(name=one.name, default=one.default, description=one.description, base=one.base,
@@ -39,8 +56,18 @@ def show(found: tuple[Target, ...], data: bytes, form: str) -> None:
         ]  # fmt: skip
         click.echo(json.dumps({"targets": listed, "sources": [base64.b64encode(data).decode()]}, indent=2))
         return
-    rows = [(one.name or "-", one.base, "yes" if one.default else "", one.description) for one in found]
-    echo_table(("TARGET", "BASE", "DEFAULT", "DESCRIPTION"), rows)
+    header = ("TARGET", "BASE", *(("PLATFORM",) if platforms else ()), "DEFAULT", "DESCRIPTION")
+    rows = [
+        (
+            one.name or "-",
+            one.base,
+            *((one.platform,) if platforms else ()),
+            "yes" if one.default else "",
+            one.description,
+        )
+        for one in found
+    ]
+    echo_table(header, rows)
 
 
 def present(**values: Any) -> dict[str, Any]:

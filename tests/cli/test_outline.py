@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from builder.cli.app import app
-from builder.errors import LocatedError
+from builder.errors import LocatedError, UsageError
+from layerstore.platforms import Platform
 
 SOURCE = """\
 # BASE the image
@@ -139,3 +141,45 @@ def test_errors_have_their_place(file: str) -> None:
     with pytest.raises(LocatedError) as caught:
         call("outline", file)
     assert caught.value.render().startswith(f"{file}:2:")
+
+
+PLATFORMS = """\
+ARG SUFFIX=-$TARGETARCH
+FROM --platform=$BUILDPLATFORM tools AS tools
+FROM base$SUFFIX AS base
+ARG TARGETARCH
+ARG NAME=app-$TARGETARCH
+FROM tools AS more
+"""
+
+
+def test_targets_for_platforms(tmp_path: Path) -> None:
+    """With platforms or arguments bases and platforms are a build's, and of several all that a stage has."""
+    file = tmp_path / "Dockerfile"
+    file.write_text(PLATFORMS)
+    own = str(Platform.host(os.uname().machine))
+
+    def listed(*words: str) -> list[tuple[str, str]]:
+        found = json.loads(call("targets", "--format", "json", *words, str(file)))["targets"]
+        return [(one["base"], one.get("platform", "")) for one in found]
+
+    assert [("tools", "$BUILDPLATFORM"), ("base$SUFFIX", ""), ("tools", "")] == listed()
+    assert [("tools", own), ("base-s390x", "linux/s390x"), ("tools", own)] == listed("--platform", "linux/s390x")
+    both = listed("--platform", "linux/s390x,riscv64", "--build-arg", "SUFFIX=")
+    assert [("tools", own), ("base", "linux/s390x,linux/riscv64"), ("tools", own)] == both
+    assert call("targets", "--platform", "s390x", "--platform", "riscv64", str(file)).splitlines()[2].split() == [
+        "base", "base-s390x,base-riscv64", "linux/s390x,linux/riscv64",
+    ]  # fmt: skip
+
+
+def test_outline_for_platforms(tmp_path: Path) -> None:
+    """There is one outline for several platforms if it is the same for all of them, and else an error."""
+    file = tmp_path / "Dockerfile"
+    file.write_text(PLATFORMS)
+    both = ("--platform", "linux/s390x,linux/riscv64", str(file))
+
+    assert "app-s390x" in call("outline", "--target", "base", "--platform", "s390x", str(file))
+    assert call("outline", *both) == call("outline", str(file))
+    with pytest.raises(UsageError, match="the outlines for linux/s390x and linux/riscv64 differ") as caught:
+        call("outline", "--target", "base", *both)
+    assert "one --platform at a time" in caught.value.hint
