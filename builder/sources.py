@@ -48,13 +48,17 @@ class ImageSources:
         """The images that were asked for."""
 
     def image(self, reference: Reference, platform: Platform) -> Base:
-        """Return the image as something to build on; StoreError if neither store nor registry has it."""
+        """Return the image as something to build on; StoreError if neither store nor registry has it.
+
+        An image in the store that is for another platform does where the registry does not answer for it, as with
+        BuildKit, whose rules warn of that: it may be one that was only ever here.
+        """
         image = None if self.pull else self.store.images.get(reference.canonical, platform)
         if image is not None:
             config = json.loads(image.config)  # it was checked when it came into the store
             if Platform.of(config["os"], config["architecture"], config.get("variant", "")) == platform:
                 return self._base(reference, platform, image, config)
-        image = self._pull(reference, platform)
+        image = self._pull(reference, platform, image)
         return self._base(reference, platform, image, json.loads(image.config))
 
     def _base(self, reference: Reference, platform: Platform, image: Image, config: dict[str, Any]) -> Base:
@@ -62,9 +66,10 @@ class ImageSources:
         op = ImageOp(reference=reference.canonical, layers=image.layers, platform=str(platform))
         return Base(reference=reference.canonical, document=config, op=op)
 
-    def _pull(self, reference: Reference, platform: Platform) -> Image:
-        """Fetch an image, shown as a vertex of its own."""
-        from layerstore.registry.transfer import pull  # noqa: PLC0415 - only builds that speak to a registry pay for it
+    def _pull(self, reference: Reference, platform: Platform, instead: Image | None) -> Image:
+        """Fetch an image, shown as a vertex of its own; `instead` is taken if the registry does not tell of any."""
+        from layerstore.registry.errors import RegistryConfigError, RegistryError  # noqa: PLC0415 - only builds that
+        from layerstore.registry.transfer import pull, resolve  # noqa: PLC0415 - speak to a registry pay for it
 
         name = reference.canonical
         vertex = VertexId("sha256:" + hashlib.sha256(f"pull {name} {platform}".encode()).hexdigest())
@@ -78,6 +83,15 @@ class ImageSources:
 
         try:
             with self.client() as client:
+                if instead is not None:
+                    try:
+                        resolve(reference, client)
+                    except RegistryConfigError:
+                        raise
+                    except RegistryError as error:
+                        note = f"taken from the store, for another platform: {error.message}"
+                        self.emit(Completed(vertex=vertex, time=self.clock(), note=note))
+                        return instead
                 image = pull(self.store, reference, platform, client, progress=progress)
         except BaseException as error:
             self.emit(Completed(vertex=vertex, time=self.clock(), error=str(error) or type(error).__name__))

@@ -194,6 +194,34 @@ def test_files_of_several_platforms(multi: Project) -> None:
     assert "unknown mode" in multi.fails("-o", "type=local,dest=x,mode=move", ".", status=2)[0]
 
 
+def test_a_base_for_another_platform_only(multi: Project) -> None:
+    """What the store has for another platform is built on where no registry has better, with the rule's warning."""
+    name = "127.0.0.1:1/only:1"
+    multi.build("-t", name, "--platform", ARM64, ".")
+    multi.dockerfile(f"FROM {name}", "COPY linux-arm64 /more")
+
+    err = multi.build("-t", "app", ".").err
+    assert f'Base image {name} was pulled with platform "{ARM64}", expected "{AMD64}" for current build' in err
+    assert "arm64" == multi.config("app:latest")["architecture"]
+    assert "127.0.0.1:1" in multi.fails("--pull", ".")[0]
+
+
+@pytest.mark.peers
+def test_a_registry_with_the_right_platform(multi: Project, registry: str, tmp_path: Path) -> None:
+    """Of an image that is here for another platform, the registry is asked first."""
+    name = f"{registry}/app:1"
+    multi.build("-t", name, "--push", ".")
+    (tmp_path / "other").mkdir()
+    other = Project(tmp_path / "other-store", tmp_path / "other")
+    other.write("linux-arm64", "arm")
+    other.dockerfile("FROM scratch", "COPY linux-arm64 /")
+    other.build("-t", name, "--platform", ARM64, ".")
+    other.dockerfile(f"FROM {name}", "COPY linux-arm64 /")
+
+    assert "InvalidBaseImagePlatform" not in other.build("-t", "app", ".").err
+    assert "amd64" == other.config("app:latest")["architecture"]
+
+
 # -- emulators --------------------------------------------------------------------------------------------------------
 
 
