@@ -32,6 +32,7 @@ from layerstore.files import Stamp
 _FORMAT = b"selection 2\0"
 _BATCH = 512
 _CHUNK = 1 << 20
+_PIECE = 4 << 20
 _WORTH_A_THREAD = 64 << 20
 CAPABILITY = b"security.capability"
 _SHAPE = itemgetter(slice(7))  # mode, inode, device, links, owner, group and size: the quickest way to many at once
@@ -591,9 +592,11 @@ def _hash_file(host: bytes, stamp: Stamp) -> bytes:
             return hashlib.sha256(data).digest()
         running = hashlib.sha256()
         left = stamp.size
-        while left and (data := os.read(descriptor, min(_CHUNK, left))):
-            running.update(data)
-            left -= len(data)
+        # Each piece takes the interpreter's lock twice, and who loads modules meanwhile is slow to give it.
+        buffer = memoryview(bytearray(min(_PIECE, left)))
+        while left and (count := os.readv(descriptor, [buffer[: min(_PIECE, left)]])):
+            running.update(buffer[:count])
+            left -= count
         if left:
             raise SourceChanged(host, "changed")
         return running.digest()

@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from layerstore.compress import CHUNK, Readable
 from layerstore.digest import Digest
@@ -17,14 +17,22 @@ from layerstore.errors import CorruptContent, NotFound
 from layerstore.home import Home
 from layerstore.recover import take_unrecorded
 
+if TYPE_CHECKING:
+    from layerstore.growing import Growing, Watch
+
 _LARGEST_READ = 64 << 20
 
 
 class BlobWriter:
-    """A blob in the making: hashed while it is written, invisible until `Blobs.new` keeps it."""
+    """A blob in the making: hashed while it is written, invisible until `Blobs.new` keeps it.
 
-    def __init__(self, fd: int) -> None:
+    `watch` is told of it once it is worth reading behind the writer.
+    """
+
+    def __init__(self, fd: int, watch: Watch | None = None) -> None:
         self._fd = fd
+        self._watch = watch
+        self._growing: Growing | None = None
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -38,6 +46,23 @@ class BlobWriter:
         step("write")
         while view:
             view = view[os.write(self._fd, view) :]
+        if self._watch is not None:
+            self._tell(self._watch)
+
+    def _tell(self, watch: Watch) -> None:
+        from layerstore.growing import WORTH_WATCHING, Growing  # noqa: PLC0415 - only where a blob is sent at once
+
+        if self._growing is not None:
+            self._growing.grew(self.size)
+        elif self.size >= WORTH_WATCHING:
+            self._growing = Growing(self._fd)
+            self._growing.grew(self.size)
+            watch(self._growing)
+
+    def end(self, *, whole: bool) -> None:
+        """Tell who watches that no more comes, and whether that is all."""
+        if self._growing is not None:
+            self._growing.end(self.digest if whole else None)
 
     @property
     def digest(self) -> Digest:
@@ -68,12 +93,20 @@ class Blobs:
         return blob.digest
 
     @contextlib.contextmanager
-    def new(self, *, expected: Digest | None = None) -> Iterator[BlobWriter]:
-        """Give a blob to write to, which is kept when the block ends well; errors as `put`."""
+    def new(self, *, expected: Digest | None = None, watch: Watch | None = None) -> Iterator[BlobWriter]:
+        """Give a blob to write to, which is kept when the block ends well; errors as `put`.
+
+        `watch` is told of one that gets large while it is written.
+        """
         disk = self._home.disk
         with disk.temp_file() as (fd, temp):
-            blob = BlobWriter(fd)
-            yield blob
+            blob = BlobWriter(fd, watch)
+            try:
+                yield blob
+            except BaseException:
+                blob.end(whole=False)
+                raise
+            blob.end(whole=True)
             digest = blob.digest
             if expected is not None and digest != expected:
                 raise CorruptContent(f"content should have been {expected} but is {digest}")

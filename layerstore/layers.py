@@ -31,6 +31,7 @@ from layerstore.xattrs import strip
 
 if TYPE_CHECKING:
     from layerstore.blobs import Blobs
+    from layerstore.growing import Watch
     from layerstore.home import Home
     from layerstore.oci import Descriptor
 
@@ -242,6 +243,15 @@ class Layers:
         """
         return self._packer.blob(diff_id, compression, level)
 
+    @contextlib.contextmanager
+    def watched(self, watch: Watch) -> Iterator[None]:
+        """While the block lasts, tell `watch` of each blob of a layer that is made here, as soon as it is large."""
+        before, self._packer.watch = self._packer.watch, watch
+        try:
+            yield
+        finally:
+            self._packer.watch = before
+
     def _trees(self, diff_ids: Sequence[DiffId]) -> list[Path]:
         """Return the trees whose merged content is that of the layers: one for each, two for one kept as a delta."""
         home = self._home
@@ -319,7 +329,7 @@ class Layers:
         with contextlib.ExitStack() as stack:
             packing = None
             if Forms.BLOB in forms:
-                packing = Packing(stack.enter_context(self._blobs.new()), compression, level)
+                packing = Packing(stack.enter_context(self._blobs.new(watch=self._packer.watch)), compression, level)
             tar = _Tar(packing)
             stack.enter_context(tar.sink)
             yield tar

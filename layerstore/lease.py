@@ -25,9 +25,10 @@ _SWEEP = b"sweep"
 class Lease:
     """One running command's claim on the store; a context manager, entered by `Store.lease`."""
 
-    def __init__(self, home: Home, *, lookback: int = 0) -> None:
+    def __init__(self, home: Home, *, sync: bool = True, lookback: int = 0) -> None:
         """`lookback` is how many nanoseconds before its beginning it claims what was used, too."""
         self._home = home
+        self._sync = sync
         self._claim = home.clock() - lookback
         self._path = home.disk.path(b"locks", PREFIX + b"%d-" % self._claim + home.disk.name())
         self._fd: int | None = None
@@ -42,7 +43,8 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.sync()
+            if self._sync:
+                self.sync()
         finally:
             self._home.claims.remove(self._claim)
             if self._fd is not None:

@@ -22,6 +22,7 @@ from layerstore.view import View, flatten
 if TYPE_CHECKING:
     from layerstore.blobs import Blobs, BlobWriter
     from layerstore.entry import Entry
+    from layerstore.growing import Watch
     from layerstore.home import Home
     from layerstore.oci import Descriptor
 
@@ -74,6 +75,7 @@ class Packer:
     def __init__(self, home: Home, blobs: Blobs) -> None:
         self._home = home
         self._blobs = blobs
+        self.watch: Watch | None = None
 
     def blob(self, diff_id: DiffId, compression: Compression | None, level: int | None) -> Descriptor:
         """Return the layer's blob as `Layers.blob` promises."""
@@ -184,7 +186,7 @@ class Packer:
         )
         if row is None:
             raise NotFound(f"the store has no layer {diff_id}", hint="build or pull the image again")
-        with self._blobs.new() as blob:
+        with self._blobs.new(watch=self.watch) as blob:
             packing = Packing(blob, compression, level)
             if row[0] and not row[1]:
                 self._pack(diff_id, scan(tree_path(self._home, diff_id)), packing)

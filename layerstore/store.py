@@ -85,13 +85,13 @@ class Store:
     ) -> None:
         self.close()
 
-    def lease(self, *, lookback: int = 0) -> contextlib.AbstractContextManager[Lease]:
+    def lease(self, *, sync: bool = True, lookback: int = 0) -> contextlib.AbstractContextManager[Lease]:
         """Keep what is read or made inside from gc; leaving puts it on disk with one sync.
 
-        What others have used in the `lookback` nanoseconds before is kept meanwhile, too: reading that once more then
-        writes nothing.
+        Without `sync` that is left to the next lease: for what can be made again from what is on disk. What others have
+        used in the `lookback` nanoseconds before is kept meanwhile, too: reading that once more then writes nothing.
         """
-        return Lease(self._home, lookback=lookback)
+        return Lease(self._home, sync=sync, lookback=lookback)
 
     def lock(self, name: str, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
         """Wait for the lock `name` and hold it against other processes and threads, or share it with others who do."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from builder.export import Part
     from builder.outputs import Output
     from layerstore import Store
+    from layerstore.registry.ahead import Ahead
     from layerstore.registry.client import Client
 
 ENTITLEMENTS = ("device", "network.host", "security.insecure")
@@ -65,7 +66,11 @@ def make(settings: Settings, given: dict[str, Any]) -> None:
 
         call = parse_call("check" if given["check"] else given["call"] or "build", given["form"])
         asked = None if call.method == "build" else partial(answer, settings, call, given)
-    with settings.open_store() as store, _workspace(settings, store, given["context"]) as workspace:
+    with (
+        settings.open_store() as store,
+        _workspace(settings, store, given["context"]) as workspace,
+        contextlib.ExitStack() as held,
+    ):
         progress = create(
             "quiet" if asked else mode,
             sys.stderr,
@@ -81,12 +86,13 @@ def make(settings: Settings, given: dict[str, Any]) -> None:
             if asked:
                 asked(store, options)
                 return
+            ahead = _push_ahead(settings, store, outputs, options, held)
             built = build(store, options, progress=progress, clock=settings.clock, client=lambda: _client(settings))
         finally:
             progress.close()
         metadata = _metadata(built)
         for output in outputs:
-            metadata |= _write(settings, store, built, output, options)
+            metadata |= _write(settings, store, built, output, options, ahead)
         _report(settings, given, built, metadata, quiet=mode == "quiet")
 
 
@@ -224,19 +230,36 @@ def _workspace(settings: Settings, store: Store, context: str) -> Iterator[Path]
         store.layers.discard(upper)
 
 
+def _push_ahead(
+    settings: Settings, store: Store, outputs: list[Output], options: BuildOptions, held: contextlib.ExitStack
+) -> Ahead | None:
+    """Let layers be sent while they are written, until `held` ends, where what is written is what is pushed first."""
+    pushes = [output for output in outputs if output.push]
+    if not pushes or options.rewrite_timestamps or pushes[0].compression not in (None, "zstd"):
+        return None
+    from layerstore.registry.ahead import Ahead  # noqa: PLC0415 - only builds that push
+
+    ahead = held.enter_context(Ahead(lambda: held.enter_context(_client(settings)), options.names[0]))
+    held.enter_context(store.layers.watched(ahead.follow))
+    ahead.prepare()
+    return ahead
+
+
 def _client(settings: Settings) -> Client:
     from builder.cli.registry import client  # noqa: PLC0415 - only builds that speak to a registry pay for it
 
     return client(settings)
 
 
-def _write(settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions) -> dict[str, Any]:
+def _write(
+    settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions, ahead: Ahead | None
+) -> dict[str, Any]:
     """Write one output; return what it adds to the metadata."""
     match output.type:
         case "cacheonly":
             return {}
         case "image" | "registry":
-            return _push(settings, store, built, output, options) if output.push else {}
+            return _push(settings, store, built, output, options, ahead) if output.push else {}
         case "oci" | "docker":
             return _archive(store, built, output, options)
         case "tar":
@@ -270,14 +293,17 @@ def _parts(store: Store, built: Built, output: Output) -> list[Part]:
     ]
 
 
-def _push(settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions) -> dict[str, Any]:
+def _push(
+    settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions, ahead: Ahead | None
+) -> dict[str, Any]:
     from builder.cli.push import push_image  # noqa: PLC0415
 
     digest = ""
     for reference in options.names:
         digest = push_image(
-            settings, store, built.result, reference, compression=output.compression, level=output.level
-        )
+            settings, store, built.result, reference, compression=output.compression, level=output.level,
+            ahead=ahead if reference == options.names[0] else None,
+        )  # fmt: skip
     return {"containerimage.digest": digest}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from layerstore import Store
     from layerstore.images import Image
     from layerstore.indexes import ImageIndex
+    from layerstore.registry.ahead import Ahead
 
 
 @click.command("push")
@@ -57,10 +59,11 @@ def push_image(
     compression: str | None = None,
     level: int | None = None,
     quiet: bool = False,
+    ahead: Ahead | None = None,
 ) -> str:
     """Send `image` to a registry as `reference` and return the digest it has there; `compression` is as for buildx.
 
-    Raises UsageError, RegistryError and other StoreErrors.
+    `ahead` has begun to send it, with a client of its own. Raises UsageError, RegistryError and other StoreErrors.
     """
     from builder.cli.registry import Transfers, client  # noqa: PLC0415 - not for --help
     from layerstore.archive import named_compression  # noqa: PLC0415
@@ -69,11 +72,16 @@ def push_image(
 
     chosen = None if compression is None else named_compression(compression)
     check_level(compression, level)
-    with client(settings) as registry, Transfers(settings, quiet=quiet, done="pushed") as progress:
+    opened = client(settings) if ahead is None else contextlib.nullcontext(ahead.client())
+    with opened as registry, Transfers(settings, quiet=quiet, done="pushed") as progress:
         if isinstance(image, Image):
-            sent = push(store, image, reference, registry, compression=chosen, level=level, progress=progress)
+            sent = push(
+                store, image, reference, registry, compression=chosen, level=level, progress=progress, ahead=ahead
+            )
         else:
-            sent = push_index(store, image, reference, registry, compression=chosen, level=level, progress=progress)
+            sent = push_index(
+                store, image, reference, registry, compression=chosen, level=level, progress=progress, ahead=ahead
+            )
     return str(sent.digest)
 
 

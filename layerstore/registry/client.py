@@ -23,7 +23,7 @@ from layerstore.registry.auth import AuthFiles, Credentials, CredentialSource
 from layerstore.registry.config import Endpoint, Registries
 from layerstore.registry.download import BlobReader, Counter
 from layerstore.registry.errors import AuthError, RegistryError, Unreachable
-from layerstore.registry.http import Body, Network, discard, read_limited, unreachable
+from layerstore.registry.http import Body, Network, Response, discard, read_limited, unreachable
 from layerstore.registry.session import Session
 
 MANIFEST_LIMIT = 4 << 20
@@ -31,6 +31,7 @@ MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 16 << 20
 
 _ACCEPT = {"Accept": ", ".join((OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_INDEX))}
+_OCTETS = {"Content-Type": "application/octet-stream"}
 _T = TypeVar("_T")
 
 
@@ -213,18 +214,7 @@ class Client:
         for attempt in itertools.count(1):
             last = attempt >= self._session.http.attempts
             try:
-                url = self._begin(endpoint, what)
-                query = [*parse_qsl(urlsplit(url).query, keep_blank_values=True), ("digest", str(digest))]
-                target = urlunsplit(urlsplit(url)._replace(query=urlencode(query)))
-                response = self._session.call(
-                    endpoint,
-                    "PUT",
-                    target,
-                    _push(endpoint),
-                    body=body,
-                    headers={"Content-Type": "application/octet-stream"},
-                    attempts=1,
-                )
+                response = self._put(endpoint, self._begin(endpoint, what), digest, body)
             except Unreachable:
                 if last:
                     raise
@@ -236,6 +226,41 @@ class Client:
                     return
                 discard(response)
             self._session.http.wait(attempt)
+
+    def stream(
+        self,
+        endpoint: Endpoint,
+        content: Callable[[], contextlib.AbstractContextManager[BinaryIO]],
+        digest: Callable[[], Digest],
+        *,
+        count: Counter | None = None,
+    ) -> None:
+        """Send a blob whose size and digest only its end tells (POST, PATCH in chunks, PUT), in one attempt.
+
+        `content` opens it, `digest` is asked when all of it was read; what they raise ends the upload. RegistryError.
+        """
+        body = Body(size=None, open=lambda: _counted(content, count or _ignore, self._session.http.check))
+        what = f"upload a blob to {endpoint}"
+        url = self._begin(endpoint, what)  # credentials are asked for here, before anything is sent
+        try:
+            response = self._session.call(
+                endpoint, "PATCH", url, _push(endpoint), body=body, headers=_OCTETS, attempts=1
+            )
+            self._session.expect(response, (200, 201, 202, 204), endpoint, what)
+            discard(response)
+            url = self._location(endpoint, response.headers.get("Location", url))
+            response = self._put(endpoint, url, digest(), Body.of(b""))
+            self._session.expect(response, (200, 201, 204), endpoint, what)
+            discard(response)
+        except BaseException:
+            self._cancel(endpoint, url)
+            raise
+
+    def _put(self, endpoint: Endpoint, url: str, digest: Digest, body: Body) -> Response:
+        """End an upload with its digest and what is still to be sent of it."""
+        query = [*parse_qsl(urlsplit(url).query, keep_blank_values=True), ("digest", str(digest))]
+        target = urlunsplit(urlsplit(url)._replace(query=urlencode(query)))
+        return self._session.call(endpoint, "PUT", target, _push(endpoint), body=body, headers=_OCTETS, attempts=1)
 
     def _begin(self, endpoint: Endpoint, what: str) -> str:
         """Begin an upload and return the URL it goes to."""

@@ -55,9 +55,9 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What a request sends: `open` gives the bytes anew for every attempt."""
+    """What a request sends: `open` gives the bytes anew for every attempt; `size` is None if only the end tells it."""
 
-    size: int
+    size: int | None
     open: Callable[[], contextlib.AbstractContextManager[BinaryIO]]
 
     @classmethod
@@ -174,11 +174,13 @@ class Http:
         pool = self._pool(url, insecure=insecure)
         if body is None:
             return pool.request(method, url, headers=headers, preload_content=False, redirect=False, retries=False)
+        length = {"Content-Length": str(body.size)} if body.size is not None else {}
         with body.open() as stream:
+            # Without a length, urllib3 sends what it reads in chunks (RFC 9112, 7.1).
             return pool.request(
                 method,
                 url,
-                headers={**headers, "Content-Length": str(body.size)},
+                headers={**headers, **length},
                 body=stream,
                 preload_content=False,
                 redirect=False,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import TypeVar
+from functools import partial
+from typing import Self, TypeVar
 
 from layerstore.compress import Compression
 from layerstore.digest import DiffId, Digest
@@ -20,6 +21,7 @@ from layerstore.indexes import ImageIndex
 from layerstore.manifests import index_document, kept_manifest, new_manifest, pack_layer
 from layerstore.oci import (
     CONFIG_TYPES,
+    OCI_CONFIG,
     Descriptor,
     Index,
     Manifest,
@@ -32,6 +34,7 @@ from layerstore.oci import (
 )
 from layerstore.platforms import Platform
 from layerstore.reference import InvalidReference, Reference
+from layerstore.registry.ahead import JOBS, Ahead
 from layerstore.registry.client import Client, Document
 from layerstore.registry.config import Endpoint
 from layerstore.registry.errors import RegistryError, UnknownImage
@@ -58,7 +61,7 @@ def pull(
     client: Client,
     *,
     progress: Progress | None = None,
-    jobs: int = 4,
+    jobs: int = JOBS,
 ) -> Image:
     """Fetch an image for `platform` into the store and name it `reference.canonical` there.
 
@@ -102,18 +105,17 @@ def push(
     compression: Compression | None = None,
     level: int | None = None,
     progress: Progress | None = None,
-    jobs: int = 4,
+    ahead: Ahead | None = None,
 ) -> Descriptor:
     """Send an image to a registry as `reference`, which needs a tag; return the descriptor of its manifest.
 
     Without `compression` layers go as they are, those that were never packed as gzip, and an image that came with a
     manifest goes with it, byte for byte. `level` is the compression's own. Blobs that the registry has are not sent,
-    those that another repository of it is known to have are mounted. Raises RegistryError or another StoreError; the
-    client is of no more use then.
+    those that another repository of it is known to have are mounted. `ahead` has begun to send some before. Raises
+    RegistryError or another StoreError; the client is of no more use then.
     """
     tag = _tag(reference)
-    with store.lease():
-        sending = _Sending(store, client, reference, compression, level, progress or _silent, jobs)
+    with _Sending.to(store, client, reference, compression, level, progress or _silent, ahead) as sending:
         return sending.image(image, tag)
 
 
@@ -126,15 +128,14 @@ def push_index(
     compression: Compression | None = None,
     level: int | None = None,
     progress: Progress | None = None,
-    jobs: int = 4,
+    ahead: Ahead | None = None,
 ) -> Descriptor:
     """Send an index with all its images as `push` sends one; return the descriptor of its document.
 
     The images are there under their digests, the index alone under the tag of `reference`.
     """
     tag = _tag(reference)
-    with store.lease():
-        sending = _Sending(store, client, reference, compression, level, progress or _silent, jobs)
+    with _Sending.to(store, client, reference, compression, level, progress or _silent, ahead) as sending:
         data, descriptor = index_document(index, [sending.image(member.image) for member in index.members])
         client.put_manifest(sending.endpoint, tag, data, descriptor.media_type)
         if compression is None:
@@ -159,7 +160,7 @@ class _Sending:
         compression: Compression | None,
         level: int | None,
         report: Progress,
-        jobs: int,
+        ahead: Ahead,
     ) -> None:
         self.endpoint = client.destination(reference)
         self._store = store
@@ -167,22 +168,44 @@ class _Sending:
         self._compression = compression
         self._level = level
         self._report = report
-        self._jobs = jobs
+        self._ahead = ahead
         self._sources = _mount_sources(store, reference)
+
+    @classmethod
+    @contextlib.contextmanager
+    def to(
+        cls,
+        store: Store,
+        client: Client,
+        reference: Reference,
+        compression: Compression | None,
+        level: int | None,
+        report: Progress,
+        ahead: Ahead | None,
+    ) -> Iterator[Self]:
+        """Give what sends; layers that are packed meanwhile are sent while they are."""
+        with contextlib.ExitStack() as stack:
+            # What is made here can be made again: there is no need to wait for the disk.
+            stack.enter_context(store.lease(sync=False))
+            if ahead is None:
+                ahead = stack.enter_context(Ahead(lambda: client, reference))
+            ahead.report = report
+            stack.enter_context(store.layers.watched(ahead.follow))
+            yield cls(store, client, reference, compression, level, report, ahead)
 
     def image(self, image: Image, tag: str | None = None) -> Descriptor:
         """Send one image under `tag`, or its digest, and return the descriptor of its manifest."""
         known = None if self._compression is not None else kept_manifest(self._store, image)
+        config = partial(self._send_config, image)
         if known is not None:
             data, manifest = known
             pairs = dict(zip(manifest.layers, image.layers, strict=True))
-            _parallel(lambda pair: self._send(*pair), pairs.items(), self._jobs, self._client)
+            self._together([config, *(partial(self._send, layer, diff_id) for layer, diff_id in pairs.items())])
         else:
             unique = list(dict.fromkeys(image.layers))
-            sent = dict(zip(unique, _parallel(self._pack_and_send, unique, self._jobs, self._client), strict=True))
-            data, manifest = new_manifest(image, [sent[diff_id] for diff_id in image.layers])
-        if not self._client.has_blob(self.endpoint, manifest.config.digest):
-            _send_bytes(self._client, self.endpoint, manifest.config.digest, image.config)
+            _, *sent = self._together([config, *(partial(self._pack_and_send, diff_id) for diff_id in unique)])
+            packed = dict(zip(unique, sent, strict=True))
+            data, manifest = new_manifest(image, [packed[diff_id] for diff_id in image.layers])
         target = tag or Digest.of(data)
         digest = self._client.put_manifest(self.endpoint, target, data, manifest.media_type)
         # What somebody asked for once is not how the image is from now on.
@@ -190,14 +213,37 @@ class _Sending:
             self._store.images.set_manifest(image, self._store.blobs.put_bytes(data))
         return Descriptor(media_type=manifest.media_type, digest=digest, size=len(data))
 
+    def _together(self, jobs: Sequence[Callable[[], Descriptor]]) -> list[Descriptor]:
+        return _parallel(lambda job: job(), jobs, JOBS, self._client)
+
+    def _send_config(self, image: Image) -> Descriptor:
+        config = Descriptor(media_type=OCI_CONFIG, digest=Digest(image.id), size=len(image.config))
+        if not self._client.has_blob(self.endpoint, config.digest):
+            self._client.upload(self.endpoint, config.digest, config.size, lambda: io.BytesIO(image.config))
+        return config
+
     def _pack_and_send(self, diff_id: DiffId) -> Descriptor:
         layer = pack_layer(self._store, diff_id, self._compression, self._level)
         self._send(layer, diff_id)
         return layer
 
-    def _send(self, layer: Descriptor, diff_id: DiffId) -> None:
-        sources = self._sources.get(diff_id, ())
-        _send(self._store, self._client, self.endpoint, layer, sources, self._report)
+    def _send(self, layer: Descriptor, diff_id: DiffId) -> Descriptor:
+        """Make sure the registry has one layer's blob."""
+        client, endpoint = self._client, self.endpoint
+        if (
+            not self._ahead.arrived(layer.digest)
+            and not client.has_blob(endpoint, layer.digest)
+            and not any(client.mount_blob(endpoint, layer.digest, source) for source in self._sources.get(diff_id, ()))
+        ):
+            client.upload(
+                endpoint,
+                layer.digest,
+                layer.size,
+                lambda: self._store.blobs.open(layer.digest),
+                count=_counter(self._report, layer),
+            )
+        self._report(str(layer.digest), layer.size, layer.size, True)  # noqa: FBT003 - the shape of Progress
+        return layer
 
 
 def _choose(
@@ -256,27 +302,6 @@ def _mount_sources(store: Store, reference: Reference) -> dict[DiffId, tuple[str
                     for diff_id in layers:
                         found.setdefault(diff_id, []).append(other.repository)
     return {diff_id: tuple(dict.fromkeys(names))[:_MAX_MOUNT_SOURCES] for diff_id, names in found.items()}
-
-
-def _send(
-    store: Store, client: Client, endpoint: Endpoint, layer: Descriptor, sources: Sequence[str], report: Progress
-) -> None:
-    """Make sure the registry has one layer's blob."""
-    if not client.has_blob(endpoint, layer.digest) and not any(
-        client.mount_blob(endpoint, layer.digest, source) for source in sources
-    ):
-        client.upload(
-            endpoint,
-            layer.digest,
-            layer.size,
-            lambda: store.blobs.open(layer.digest),
-            count=_counter(report, layer),
-        )
-    report(str(layer.digest), layer.size, layer.size, True)  # noqa: FBT003 - the shape of Progress
-
-
-def _send_bytes(client: Client, endpoint: Endpoint, digest: Digest, data: bytes) -> None:
-    client.upload(endpoint, digest, len(data), lambda: io.BytesIO(data))
 
 
 def _parallel(work: Callable[[_A], _B], items: Iterable[_A], jobs: int, client: Client) -> list[_B]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.building import Project
+from tests.layerstore.registry.conftest import FakeRegistry
+from tests.layerstore.registry.test_ahead import Uploads
 
 DOCKERFILE = ("FROM busybox", "COPY a /data/a", "RUN echo made >/data/made && ln /data/made /data/same")
 
@@ -20,6 +24,14 @@ def tool(*words: str, cwd: Path) -> str:
     done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stderr
     return done.stdout
+
+
+@pytest.fixture
+def fake_registry() -> Iterator[FakeRegistry]:
+    """A registry that shows what it is asked."""
+    server = FakeRegistry()
+    yield server
+    server.close()
 
 
 @pytest.fixture
@@ -110,6 +122,28 @@ def test_push(built: Project, registry: str, words: list[str]) -> None:
     manifest = json.loads(tool("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{name}", cwd=built.cwd))
     assert ["zstd" in str(words)] * 3 == [layer["mediaType"].endswith("zstd") for layer in manifest["layers"]]
     assert "no name to push to" in built.fails("--push", ".", status=2)[0]
+
+
+def test_a_large_layer_is_sent_while_it_is_made(built: Project, fake_registry: FakeRegistry) -> None:
+    """Before the image is whole, a layer that nothing else of the build reads is on its way; it is sent once."""
+    uploads = Uploads(fake_registry)
+    data = random.Random(1).randbytes(3_000_000)
+    (built.cwd / "large").write_bytes(data)
+    built.dockerfile("FROM busybox", "COPY large /large")
+
+    built.build("-t", f"{fake_registry.host}/app:1", "--push", "--metadata-file", "meta", ".")
+
+    [sent] = [blob for blob in uploads.blobs.values() if data[-1000:] in blob]
+    assert ["PATCH"] == [request.method for request in fake_registry.requests if data[-1000:] in request.body]
+    order = [request.method for request in fake_registry.requests]
+    assert order.index("POST") < order.index("HEAD")  # otherwise it is asked for by its digest first
+    assert len(data) <= len(sent)
+
+    (built.cwd / "large").write_bytes(data[::-1])
+    built.build("-t", f"{fake_registry.host}/app:2", "-o", "type=image,push=true,compression=gzip", ".")
+    manifest = next(request.body for request in fake_registry.requests if request.path == "/v2/app/manifests/2")
+    assert ["gzip"] == [layer["mediaType"].rpartition("+")[2] for layer in json.loads(manifest)["layers"][1:]]
+    assert {} == uploads.parts
 
 
 @pytest.mark.parametrize(

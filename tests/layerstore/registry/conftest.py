@@ -142,12 +142,26 @@ class FakeRegistry:
             protocol_version = "HTTP/1.1"
 
             def handle_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                with contextlib.suppress(ConnectionError):  # the client may have had enough
+                    self.serve()
+
+            def serve(self) -> None:
+                if self.headers.get("Transfer-Encoding") == "chunked":
+                    body = b"".join(self.chunks())
+                else:
+                    body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 request = Request(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
                 fake.requests.append(request)
                 self.send(Answer() if self.path == "/v2/" else fake.script(request))
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815 - http.server's names
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815 - http.server's names
+
+            def chunks(self) -> Iterator[bytes]:
+                """Read a body in chunks; one that breaks off ends there."""
+                while size := int(self.rfile.readline().strip() or b"0", 16):
+                    yield self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
 
             def send(self, answer: Answer) -> None:
                 if answer.cut is not None:
@@ -160,11 +174,10 @@ class FakeRegistry:
                 self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
                 self.end_headers()
                 if self.command != "HEAD":
-                    with contextlib.suppress(ConnectionError):  # the client may have had enough
-                        self.wfile.write(answer.body[: answer.cut])
-                        if answer.hold is not None:
-                            self.wfile.flush()
-                            answer.hold.wait(30)
+                    self.wfile.write(answer.body[: answer.cut])
+                    if answer.hold is not None:
+                        self.wfile.flush()
+                        answer.hold.wait(30)
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
