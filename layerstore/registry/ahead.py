@@ -30,11 +30,11 @@ _PATIENCE = 2.0
 
 
 class _Upload:
-    """One blob on its way."""
+    """One blob on its way, in a thread of its own."""
 
-    def __init__(self, growing: Growing) -> None:
+    def __init__(self, growing: Growing, send: Callable[[_Upload], None]) -> None:
         self.growing = growing
-        self.ended = threading.Event()
+        self.thread = threading.Thread(target=send, args=(self,), name="upload", daemon=True)
         self.arrived = False
 
 
@@ -67,7 +67,7 @@ class Ahead:
         for upload in uploads:
             upload.growing.cancel()
         for upload in uploads:
-            upload.ended.wait(_PATIENCE)
+            upload.thread.join(_PATIENCE)
 
     def prepare(self) -> None:
         """Make the client in a thread, beside what goes before the first upload: its modules take a while to load."""
@@ -88,24 +88,24 @@ class Ahead:
 
     def follow(self, growing: Growing) -> None:
         """Begin to send a blob, in a thread of its own, which closes it."""
-        upload = _Upload(growing)
+        upload = _Upload(growing, self._send)
         with self._lock:
             if self._closed:
                 growing.cancel()
             self._uploads.append(upload)
-        threading.Thread(target=self._send, args=(upload,), name="upload", daemon=True).start()
+            upload.thread.start()
 
     def arrived(self, digest: Digest) -> bool:
         """Wait for the blob if it is on its way; tell whether the registry has got it, through here. RegistryError."""
         with self._lock:
             found = [upload for upload in self._uploads if _is(upload, digest)]
         for upload in found:
-            if not upload.ended.is_set():
+            if upload.thread.is_alive():
                 client = self.client()
                 if client.has_blob(client.destination(self._reference), digest):
                     upload.growing.cancel()  # somebody else had sent it
                     return True
-                upload.ended.wait()
+                upload.thread.join()
             if upload.arrived:
                 return True
         return False
@@ -121,7 +121,6 @@ class Ahead:
         except StoreError:
             return
         finally:
-            upload.ended.set()
             growing.close()
 
     def _count(self, growing: Growing, done: int) -> None:
