@@ -7,6 +7,7 @@ archives), but on entries: trees are read, nothing is written, and neither store
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -99,7 +100,7 @@ class CopyPlan:
     def entries(self) -> Iterator[Entry]:
         """Yield the layer's entries sorted by path (a directory before what is in it), each path once.
 
-        Hard links come after the file they repeat. Of extended attributes there are only file capabilities, and those
+        Hard links come after the file they repeat. Of extended attributes there are only capabilities, and those
         of directories that the destination already had. Names that are marks of layers are left as they are: whoever
         writes the layer obeys them. What was unpacked of archives can be read once: its data is gone when this ends.
         """
@@ -113,7 +114,7 @@ class CopyPlan:
         entries = self._entries
         for path in sorted(entries, key=_tree_order):
             entry = entries[path]
-            if entry.inode is not None and entry.kind is Kind.FILE:
+            if entry.inode is not None:
                 target = first.setdefault(entry.inode, path)
                 if target == path:
                     yield entry._replace(inode=None)
@@ -292,14 +293,17 @@ class _Planner:
     def _make_directories(self, path: bytes, *, mode: int, owner: Owner | None) -> None:
         """Stage `path` and its parents: as they are where they exist, new otherwise."""
         parts = path.split(b"/") if path else []
+        above = Entry(b"", Kind.DIR, _DIR_MODE)
         for count in range(1, len(parts) + 1):
             at = b"/".join(parts[:count])
             if at in self._new and self._new[at].kind is Kind.DIR:
+                above = self._new[at]
                 continue
             there = self._lookup(at)
             if there is None:
-                uid, gid = owner or (0, 0)
-                self._new[at] = Entry(at, Kind.DIR, mode, uid, gid, self._created)
+                inherited = above.mode & stat.S_ISGID  # as mkdir(2) does
+                uid, gid = owner or (0, above.gid if inherited else 0)
+                self._new[at] = Entry(at, Kind.DIR, mode | inherited, uid, gid, self._created)
                 self._fresh.add(at)
             elif there.kind is Kind.DIR:
                 self._new[at] = there._replace(inode=None)
@@ -309,13 +313,15 @@ class _Planner:
                     f"mkdir /{os.fsdecode(at)}: not a directory",
                     hint="choose another destination, or remove what is there in a RUN before",
                 )
+            above = self._new[at]
 
     # Plain copies.
 
     def _copy(self, item: Item) -> None:
         target = self._landing(item)
         if item.entry.kind is not Kind.DIR:
-            self._put_file(item.entry, target, links={})
+            made = isinstance(item.source, TextSource)
+            self._put_file(item.entry._replace(mtime_ns=self._created) if made else item.entry, target, links={})
             return
         there = self._lookup(target, "entry")
         if there is not None and there.kind is not Kind.DIR:
@@ -378,7 +384,7 @@ class _Planner:
                 hint="remove the directory in a RUN before, or copy elsewhere",
             )
         entry = self._dressed(source, at)
-        if source.inode is not None:
+        if source.inode is not None and source.kind is Kind.FILE:
             token = links.get(source.inode)
             if token is None:
                 token = links[source.inode] = self._link_token()
@@ -398,7 +404,7 @@ class _Planner:
         if self._mode is not None and kind is not Kind.SYMLINK:
             mode = self._mode.apply(mode, directory=kind is Kind.DIR)
         if xattrs:
-            xattrs = tuple(pair for pair in xattrs if pair[0] == CAPABILITY) if kind is Kind.FILE else ()
+            xattrs = tuple(pair for pair in xattrs if pair[0] == CAPABILITY)
         return Entry(at, kind, mode, uid, gid, mtime, size, target, rdev, xattrs, data)
 
     def _not_a_directory(self, item: Item, at: bytes) -> CopyError:
@@ -452,7 +458,7 @@ class _Planner:
 
     def _put_link(self, member: Entry, at: bytes, target: bytes) -> None:
         """Stage another name for `target`, which may be a file of the destination: that is then part of the layer."""
-        there = self._lookup(target, "entry")
+        there = self._lookup(target, "entry") if target != at else None
         if there is None or there.kind is Kind.DIR:
             raise _archive_error(
                 f"link /{os.fsdecode(target)} /{os.fsdecode(at)}: "
@@ -460,11 +466,11 @@ class _Planner:
             )
         self._tied = self._tied or target not in self._new
         uid, gid = self._owner or (member.uid, member.gid)
-        if there.kind is Kind.FILE:
-            # The reference sets owner, mode and time of the link too, and so of the file.
+        # The reference sets owner, mode and time of the link too, and so of what it is a link to.
+        if there.kind is not Kind.SYMLINK:
             there = there._replace(mode=member.mode, mtime_ns=member.mtime_ns)
-            if target not in self._new or there.inode is None:
-                there = there._replace(inode=self._link_token())
+        if target not in self._new or there.inode is None:
+            there = there._replace(inode=self._link_token())
         there = there._replace(uid=uid, gid=gid)
         for name, entry in list(self._new.items()):
             if there.inode is not None and entry.inode == there.inode:

@@ -227,9 +227,9 @@ class RunSteps:
         return injected
 
     def _hosts(self, op: RunOp) -> Path:
-        from runner.hosts import hosts  # noqa: PLC0415
+        from runner.hosts import step_hosts  # noqa: PLC0415
 
-        return self._file("hosts", hosts(op.hostname, address="127.0.0.1", extra=op.extra_hosts))
+        return self._file("hosts", step_hosts(op.hostname, extra=op.extra_hosts))
 
     def _resolv(self, op: RunOp) -> Path:
         from builder.resolv import read_resolv_conf  # noqa: PLC0415

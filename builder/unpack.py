@@ -15,8 +15,8 @@ from typing import IO, BinaryIO, cast
 from builder.errors import BuildError
 from builder.selection import CAPABILITY
 from layerstore.compress import Decompressed, Readable
-from layerstore.entry import Entry, Inline, Kind, Stream
-from layerstore.errors import StoreError, UnsafeName
+from layerstore.entry import Entry, Inline, Stream
+from layerstore.errors import StoreError, UnsafeEntry
 from layerstore.tarread import read_tar
 
 _CHUNK = 1 << 20
@@ -34,7 +34,7 @@ def is_archive(host: bytes) -> bool:
     with open(host, "rb") as file:
         try:
             return next(read_tar(_decompressed(file)), None) is not None
-        except UnsafeName:
+        except UnsafeEntry:
             return True  # a tar, whatever it wants
         except StoreError:
             return False
@@ -63,7 +63,8 @@ class Archive:
     def members(self) -> Iterator[Entry]:
         """Yield every member once, in the archive's order; ArchiveError for damage and for paths that lead out.
 
-        A HARDLINK's target is a member's path. Only file capabilities are kept of extended attributes.
+        A HARDLINK's target is a member's path. Only capabilities are kept of extended attributes, and no time before
+        1970, which is what the reference does.
         """
         with open(self._host, "rb") as file:
             try:
@@ -82,11 +83,13 @@ class Archive:
 
     def _kept(self, entry: Entry) -> Entry:
         """Return `entry` with data that can be read later."""
-        xattrs = tuple(pair for pair in entry.xattrs if pair[0] == CAPABILITY and entry.kind is Kind.FILE)
+        if entry.xattrs or entry.mtime_ns < 0:
+            xattrs = tuple(pair for pair in entry.xattrs if pair[0] == CAPABILITY)
+            entry = entry._replace(xattrs=xattrs, mtime_ns=max(entry.mtime_ns, 0))
         if not isinstance(entry.source, Stream):
-            return entry._replace(xattrs=xattrs)
+            return entry
         if not entry.size:
-            return entry._replace(xattrs=xattrs, source=Inline(b""))
+            return entry._replace(source=Inline(b""))
         start = self._spool.seek(0, os.SEEK_END)
         left = entry.size
         while left:
@@ -96,7 +99,7 @@ class Archive:
             self._spool.write(piece)
             left -= len(piece)
         part = io.BufferedReader(_Part(self._spool, start, entry.size), _CHUNK)
-        return entry._replace(xattrs=xattrs, source=Stream(cast("BinaryIO", part)))
+        return entry._replace(source=Stream(cast("BinaryIO", part)))
 
 
 class _Part(io.RawIOBase):

@@ -29,9 +29,10 @@ _BUFFER = 1 << 20
 def scan(root: bytes, lower: View | None = None) -> Iterator[Entry]:
     """Yield what the tree at `root` holds, parents first, each directory's names sorted.
 
-    With `lower`, `root` is an upper directory that is being made into a layer, and is tidied on the way: what
-    overlayfs copied up but nobody changed is removed (files, and directories that hold nothing else), and files called
-    like a layer's deletion marks become deletions. The root itself is only yielded where it is not plain 0755, root's.
+    With `lower`, `root` is an upper directory that is being made into a layer, and is tidied on the way: what is as it
+    was before is removed (files, and directories that hold nothing else, whose times are no change), directories made
+    anew lose what they lost name by name, and files called like a layer's deletion marks become deletions. The root
+    itself is only yielded where it is not plain 0755, root's.
     """
     return _Scan(root, lower).entries()
 
@@ -100,6 +101,10 @@ class _Scan:
 
     def _directory(self, host: bytes, path: bytes, status: os.stat_result) -> Iterator[Entry]:
         marks, opaque = xattrs.read(host)
+        below = self._lower.lstat(path) if self._lower is not None else None
+        if opaque and self._lower is not None:
+            self._merge(host, self._lower.listdir(path))
+            opaque = False
         entry = Entry(
             path,
             Kind.DIR,
@@ -110,7 +115,7 @@ class _Scan:
             xattrs=marks,
             source=host,
         )
-        if not opaque and self._lower is not None and _same(entry, self._lower.lstat(path)):
+        if _same(entry, below):
             self._held.append(entry)
             return
         if self._held:
@@ -118,6 +123,22 @@ class _Scan:
         yield entry
         if opaque:
             yield Entry(path, Kind.OPAQUE)
+
+    def _merge(self, host: bytes, names: list[bytes]) -> None:
+        """Make an opaque directory one that is merged with what was there before, `names`, and shows the same.
+
+        Overlayfs marks a directory that was removed and made again; as containerd has it, what came back is no change.
+        """
+        before = os.lstat(host)
+        here = set(os.listdir(host))
+        for name in names:
+            inner = host + b"/" + name
+            if name not in here:
+                os.mknod(inner, stat.S_IFCHR, 0)
+            elif stat.S_ISDIR(os.lstat(inner).st_mode):
+                xattrs.mark_opaque(inner)  # its turn comes
+        xattrs.clear_opaque(host)
+        os.utime(host, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def _release(self) -> Iterator[Entry]:
         yield from self._held
@@ -178,4 +199,5 @@ def _same_data(one: bytes, other: bytes) -> bool:
 
 
 def _same(entry: Entry, below: Entry | None) -> bool:
-    return below is not None and entry[:6] == below[:6] and entry.xattrs == below.xattrs
+    """Say whether a directory is as it was, but for its time: containerd takes that for no change."""
+    return below is not None and entry[:5] == below[:5] and entry.xattrs == below.xattrs

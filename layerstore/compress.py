@@ -98,8 +98,8 @@ def detect(head: bytes) -> Compression:
     """Return how a blob is compressed, by its first four bytes; media types in the wild are not to be trusted."""
     if head.startswith(b"\x1f\x8b"):
         return Compression.GZIP
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        return Compression.ZSTD
+    if head.startswith(b"\x28\xb5\x2f\xfd") or (head[1:] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
+        return Compression.ZSTD  # what comes first may be a frame to skip (RFC 8878, 3.1.2): pzstd writes so
     return Compression.NONE
 
 

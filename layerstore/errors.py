@@ -48,8 +48,8 @@ class UnsafeLayer(StoreError):
     """A layer holds what no honest tool writes; nothing of it was kept."""
 
 
-class UnsafeName(UnsafeLayer):
-    """A name or a hard link in a tar that leads out of it; the rest of the tar may be sound."""
+class UnsafeEntry(UnsafeLayer):
+    """An entry of a tar that cannot be made, though the tar itself may be sound."""
 
 
 class SourceChanged(StoreError):

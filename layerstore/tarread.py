@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from layerstore.compress import Readable
 from layerstore.entry import Entry, Kind, Stream
-from layerstore.errors import UnsafeLayer, UnsafeName
+from layerstore.errors import UnsafeEntry, UnsafeLayer
 from layerstore.marks import unmask
 from layerstore.xattrs import strip
 
@@ -39,9 +39,9 @@ Segments = list[tuple[int, int]]
 def read_tar(stream: Readable, *, layer: bool = False) -> Iterator[Entry]:
     """Yield the entries of a tar, in its order; the data of a FILE has to be read before the next entry is asked for.
 
-    Leading `/` and `./` of names are taken off, as every unpacker does. UnsafeName for `..` that lead out, UnsafeLayer
-    for what is no tar or ends early. With `layer` the marks of OCI layers become WHITEOUT and OPAQUE entries; else they
-    are plain files.
+    Leading `/` and `./` of names are taken off, as every unpacker does. UnsafeEntry for what cannot be made (`..` that
+    lead out, types that are unknown), UnsafeLayer for what is no tar or ends early. With `layer` the marks of OCI
+    layers become WHITEOUT and OPAQUE entries; else they are plain files.
     """
     reader = _Reader(stream)
     archive = _Archive(reader)
@@ -219,7 +219,7 @@ class _Archive:
     def _entry(self, block: bytes, kind: bytes, size: int, records: Records) -> Iterator[Entry]:
         name = records.get(b"GNU.sparse.name") or records.get(b"path") or _header_name(block)
         path = _clean(name)
-        if kind in _FILES and kind and name.endswith(b"/"):
+        if kind == b"\0" and name.endswith(b"/"):  # how archives older than POSIX say directory
             kind = b"5"
         target = records.get(b"linkpath") or block[157:257].partition(b"\0")[0]
         mtime = _time(records[b"mtime"]) if b"mtime" in records else _number(block[136:148], "time") * _SECOND
@@ -232,7 +232,7 @@ class _Archive:
             mtime if -_LATEST <= mtime < _LATEST else 0,
         )
         if found.uid > _LARGEST_ID or found.gid > _LARGEST_ID:
-            raise UnsafeLayer(f"/{os.fsdecode(path)} belongs to {found.uid}:{found.gid}, which no system has")
+            raise UnsafeEntry(f"/{os.fsdecode(path)} belongs to {found.uid}:{found.gid}, which no system has")
         if records:
             found = found._replace(xattrs=_xattrs(records))
         if kind in _FILES:
@@ -243,7 +243,7 @@ class _Archive:
 
     def _file(self, entry: Entry, block: bytes, kind: bytes, size: int, records: Records) -> Iterator[Entry]:
         if not entry.path:
-            raise UnsafeLayer("the archive has a file in place of its root")
+            raise UnsafeEntry("the archive has a file in place of its root")
         segments, real, size = self._segments(block, kind, size, records)
         data = _Data(self._reader, size)
         if segments is None:
@@ -319,10 +319,10 @@ def _special(entry: Entry, kind: bytes, target: bytes, block: bytes) -> Entry:
     if kind == b"5":
         return entry._replace(kind=Kind.DIR)
     if not path:
-        raise UnsafeLayer("the archive has something in place of its root that is no directory")
+        raise UnsafeEntry("the archive has something in place of its root that is no directory")
     if kind == b"2":
         if not target or b"\0" in target:
-            raise UnsafeLayer(f"/{os.fsdecode(path)} is a symlink to nothing")
+            raise UnsafeEntry(f"/{os.fsdecode(path)} is a symlink to nothing")
         return entry._replace(kind=Kind.SYMLINK, target=target)
     if kind == b"1":
         return entry._replace(kind=Kind.HARDLINK, target=_clean(target, "hardlink target"), xattrs=())
@@ -331,9 +331,9 @@ def _special(entry: Entry, kind: bytes, target: bytes, block: bytes) -> Entry:
     if kind in (b"3", b"4"):
         rdev = (_number(block[329:337], "device"), _number(block[337:345], "device"))
         if rdev[0] > _LARGEST_DEVICE[0] or rdev[1] > _LARGEST_DEVICE[1]:
-            raise UnsafeLayer(f"/{os.fsdecode(path)} is the device {rdev[0]}:{rdev[1]}, which no system has")
+            raise UnsafeEntry(f"/{os.fsdecode(path)} is the device {rdev[0]}:{rdev[1]}, which no system has")
         return entry._replace(kind=Kind.CHAR if kind == b"3" else Kind.BLOCK, rdev=rdev)
-    raise UnsafeLayer(f"/{os.fsdecode(path)} is of type {kind!r}, which is unknown")
+    raise UnsafeEntry(f"unhandled tar header type {kind[0]} of /{os.fsdecode(path)}")
 
 
 def _header_name(block: bytes) -> bytes:
@@ -344,18 +344,18 @@ def _header_name(block: bytes) -> bytes:
 
 
 def _clean(name: bytes, what: str = "entry name") -> bytes:
-    """Return the path that a member's name means; UnsafeName if it leaves the root, UnsafeLayer if it is none."""
+    """Return the path that a member's name means; UnsafeEntry if it leaves the root or is none."""
     if b"\0" in name:
-        raise UnsafeLayer(f"{os.fsdecode(name)!r} is no name")
+        raise UnsafeEntry(f"{os.fsdecode(name)!r} is no name")
     if len(name) > _LONGEST_PATH or name.count(b"/") > _DEEPEST:
-        raise UnsafeLayer(f"{os.fsdecode(name[:80])!r}… is too long or too deep for a path")
+        raise UnsafeEntry(f"{os.fsdecode(name[:80])!r}… is too long or too deep for a path")
     if not name.startswith((b"/", b".")) and b"//" not in name and b"/." not in name:
         return name.removesuffix(b"/")
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part == b"..":
             if not parts:
-                raise UnsafeName(f'invalid {what} "{os.fsdecode(name)}": it leads out of the archive')
+                raise UnsafeEntry(f'invalid {what} "{os.fsdecode(name)}": it leads out of the archive')
             parts.pop()
         elif part not in (b"", b"."):
             parts.append(part)

@@ -33,6 +33,21 @@ def read(path: bytes | int) -> tuple[Xattrs, bool]:
     return _sift(path, sorted(os.fsencode(name) for name in names))
 
 
+def mark_opaque(path: bytes) -> None:
+    """Have overlayfs hide what lies below the directory `path`."""
+    os.setxattr(path, OPAQUE[0], b"y", follow_symlinks=False)
+
+
+def clear_opaque(path: bytes) -> None:
+    """Take the mark of an opaque directory off `path`."""
+    for name in OPAQUE:
+        try:
+            os.removexattr(path, name, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+
+
 def _sift(path: bytes | int, names: list[bytes]) -> tuple[Xattrs, bool]:
     kept: list[tuple[bytes, bytes]] = []
     opaque = False

@@ -71,6 +71,12 @@ def hosts(hostname: str, *, address: str = "", extra: Iterable[tuple[str, str]] 
     return _text(lines)
 
 
+def step_hosts(hostname: str, *, extra: Iterable[tuple[str, str]] = ()) -> bytes:
+    """The hosts file of a build's step, as BuildKit writes it (executor/oci/hosts.go): it may end up in an image."""
+    lines = [f"127.0.0.1\tlocalhost {hostname}", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    return _text([*lines, *(f"{ip}\t{name}" for name, ip in extra)])
+
+
 def host_hosts(host: bytes, *, extra: Iterable[tuple[str, str]] = ()) -> bytes:
     """The hosts file for network host: the host's own, with `extra` (name, address) pairs appended."""
     added = _text([f"{ip}\t{name}" for name, ip in extra])

@@ -126,12 +126,38 @@ def test_upper_of_a_real_overlay_becomes_the_right_tar(store: Store, tmp_path: P
         "d",
         "d/.wh.a",
         "d/sub",
-        "d/sub/.wh..wh..opq",
+        "d/sub/.wh.c",
         "d/sub/fresh",
         "l",
         "new",
         "z-twin -> new",
     ] == names(store, layer)
+    assert [] == store.check()
+
+
+def test_directory_made_anew_keeps_what_came_back(store: Store, tmp_path: Path) -> None:
+    """What a directory that was removed and made again holds as before is no change, and is still there."""
+    first = base(store)
+    lower = store.layers.view([first.diff_id])
+
+    def work(root: Path) -> None:
+        import shutil
+
+        shutil.copytree(root / "d", root / "t", symlinks=True)
+        os.chown(root / "t/sub", 7, 8)
+        shutil.rmtree(root / "d")
+        shutil.copytree(root / "t", root / "d", symlinks=True)
+        os.chown(root / "d/sub", 7, 8)
+        shutil.rmtree(root / "t")
+        (root / "d/b").unlink()
+        (root / "d/sub/fresh").write_bytes(b"f")
+
+    second = run(store, lower, tmp_path, work)
+    assert ["d", "d/.wh.b", "d/sub", "d/sub/fresh"] == names(store, second)
+    view = store.layers.view([first.diff_id, second.diff_id])
+    assert [b"a", b"sub"] == view.listdir(b"d")
+    assert [b"c", b"fresh"] == view.listdir(b"d/sub")
+    assert b"c" == view.read(b"d/sub/c")
     assert [] == store.check()
 
 
