@@ -128,9 +128,14 @@ def build(
     Nothing is left behind but finished steps: their layers are found by the next build, however this one ends.
     """
     dockerfile = dockerfile or parse(options)
-    # The export ends after the lease: only then is on disk what it says is written.
+    # The export ends after the lease: only then is on disk what it says is written. Meanwhile goes what steps needed.
     remotes = Remotes(cache(partial(_downloads, store, options)), cache(partial(_repositories, store, options, clock)))
-    with _quoting(dockerfile.ast), Export(progress, clock) as export, store.lease(lookback=_LOOKBACK_NS):
+    with (
+        _quoting(dockerfile.ast),
+        contextlib.ExitStack() as ending,
+        Export(progress, clock) as export,
+        store.lease(lookback=_LOOKBACK_NS),
+    ):
         options = _dated(dockerfile, options, remotes)
         several = len(options.platforms) > 1
         sources = ImageSources(
@@ -154,7 +159,7 @@ def build(
         try:
             results = solver.solve(graph, *targets)
         finally:
-            executor.close()
+            ending.callback(executor.close())
         now = int(clock() * 1e9)
         images = []
         for planned, result in zip(plans, results, strict=True):

@@ -266,16 +266,22 @@ class Executor:
         return Result(layers=(*below.layers, made.layer), created=(*below.created, made.created), note=made.note)
 
     def check(self, vertices: Sequence[Vertex]) -> None:
-        """Refuse steps for platforms that this machine does not run or that need devices it lacks; LocatedError."""
-        foreign = [
-            (one, one.op.platform) for one in vertices if isinstance(one.op, RunOp) and one.op.platform != self.host
-        ]
+        """Refuse steps for platforms that this machine does not run or that need devices it lacks; LocatedError.
+
+        What the others need is begun.
+        """
+        runs = [(one, one.op) for one in vertices if isinstance(one.op, RunOp)]
+        foreign = [(one, op.platform) for one, op in runs if op.platform != self.host]
         if foreign:
             from builder.foreign import check  # noqa: PLC0415 - most steps are for this machine
 
             check(foreign, self.host, self.store.root / "tmp")
-        if devices := [one for one in vertices if isinstance(one.op, RunOp) and one.op.devices]:
+        if devices := [one for one, op in runs if op.devices]:
             self._run_steps().check_devices(devices)
+        # What is fetched may turn out to be what was there: then no step has to run.
+        fetches = any(isinstance(one.op, GitOp) or (isinstance(one.op, CopyOp) and one.op.remotes) for one in vertices)
+        if ops := [op for one, op in runs if one.ignore_cache or not fetches]:
+            self._run_steps().begin(ops)
 
     def _fetched(self, vertex: Vertex, emit: Callable[[Event], None]) -> Vertex:
         """Return `vertex` with what it downloads as files among its sources."""
@@ -505,15 +511,25 @@ class Executor:
         if steps is not None:
             steps.cancel()
 
-    def close(self) -> None:
-        """End what the steps needed; safe to repeat."""
-        if self._steps is not None:
-            self._steps.close()
+    def close(self) -> Callable[[], None]:
+        """End what the steps needed, which waits for the kernel: in a thread, where there were any.
+
+        Call the result to wait for that; RunnerError.
+        """
+        if self._steps is None:
+            return _nothing
+        from runner.background import start  # noqa: PLC0415 - nothing of the runner is loaded for a cached build
+
+        return start(self._steps.close)
 
     # -- errors ---------------------------------------------------------------------------------------------------
 
     def _located(self, vertex: Vertex) -> _Located:
         return _Located(vertex)
+
+
+def _nothing() -> None:
+    """Where no step ran there is nothing to wait for."""
 
 
 def _reads_context(vertex: Vertex) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,7 @@ class BuildNetwork:
         self.default = default
         self._namespace: NetworkNamespace | None = None
         self._endpoint: Endpoint | None = None
+        self._begun: Callable[[], None] | None = None
         self._lock = threading.Lock()
 
     def get(self, mode: str) -> Network:
@@ -40,6 +43,22 @@ class BuildNetwork:
                 return JoinNetwork(self._bridge())
             case other:
                 raise AssertionError(f"BUG: network mode {other}")
+
+    def begin(self, modes: Iterable[str]) -> None:
+        """Make the bridge in a thread of its own if steps of one of `modes` will need it; `get` waits for it.
+
+        What goes wrong is told to the step that needs it.
+        """
+        if self._begun is None and "bridge" in {self.default if mode == "default" else mode for mode in modes}:
+            from runner.background import start  # noqa: PLC0415
+
+            self._begun = start(self._attempt)
+
+    def _attempt(self) -> None:
+        from runner.errors import RunnerError  # noqa: PLC0415
+
+        with contextlib.suppress(RunnerError):
+            self._bridge()
 
     def is_host(self, mode: str) -> bool:
         """Say whether a step of this mode sees the host's own network."""
@@ -70,6 +89,8 @@ class BuildNetwork:
 
     def close(self) -> None:
         """Take the network away; safe to repeat."""
+        if self._begun is not None:
+            self._begun()
         with self._lock:
             if self._endpoint is not None:
                 self._endpoint.release()

@@ -98,7 +98,7 @@ def fetch_context(
     try:
         (result,) = Solver(executor, progress, clock).solve(Graph(), vertex)
     finally:
-        executor.close()
+        executor.close()()
     return _of_git(store, shown, git, repositories, result) if git else _of_file(store, shown, file, downloads, result)
 
 

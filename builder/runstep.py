@@ -98,7 +98,10 @@ class RunSteps:
         self._scratch: Upper | None = None
         self._running: set[Process] = set()
         self._canceled = False
+        self._left = 0
+        self._begun: Callable[[], None] | None = None
         self._lock = threading.Lock()
+        self._starting = threading.Lock()
 
     def run(
         self,
@@ -131,6 +134,24 @@ class RunSteps:
 
         check(vertices, self._devices())
 
+    def begin(self, ops: Collection[RunOp]) -> None:
+        """Start what the first of `ops` needs, which are all that may have to run, in threads of its own.
+
+        Much of that is waiting for the kernel. What goes wrong is told to the step that needs it.
+        """
+        from runner.background import start  # noqa: PLC0415
+
+        self._left = sum(op.security != "insecure" and not op.devices for op in ops)
+        self.network.begin({op.network for op in ops})
+        if self._begun is None and self._left:
+            self._begun = start(self._attempt)
+
+    def _attempt(self) -> None:
+        from runner.errors import RunnerError  # noqa: PLC0415
+
+        with contextlib.suppress(RunnerError):
+            self._start(())
+
     def cancel(self) -> None:
         """Kill what runs; nothing more is started."""
         with self._lock:
@@ -141,7 +162,9 @@ class RunSteps:
 
     def close(self) -> None:
         """End the launcher and take the network away; safe to repeat."""
-        with self._lock:
+        if self._begun is not None:
+            self._begun()
+        with self._starting:
             launchers, self._launchers = self._launchers, {}
             groups, self._groups = self._groups, []
         for launcher in launchers.values():
@@ -455,8 +478,10 @@ class RunSteps:
         with self._lock:
             if self._canceled:
                 raise Canceled("canceled")
-            launcher = self._start(rules)
-        process = launcher.spawn(spec, stdin=null, stdout=writes[0], stderr=writes[1])
+            self._left -= rules == ()
+            more = rules == () and self._left > 0
+        launcher = self._start(rules)
+        process = launcher.spawn(spec, stdin=null, stdout=writes[0], stderr=writes[1], more=more)
         with self._lock:
             self._running.add(process)
             canceled = self._canceled
@@ -469,21 +494,22 @@ class RunSteps:
 
         Nodes of others may be made, but not opened: they would be a way to the host's disks.
         """
-        known = self._launchers.get(rules)
-        if known is not None:
-            return known
-        from runner import Launcher  # noqa: PLC0415
-        from runner.devices import DeviceGroup  # noqa: PLC0415
+        with self._starting:
+            known = self._launchers.get(rules)
+            if known is not None:
+                return known
+            from runner import Launcher  # noqa: PLC0415
+            from runner.devices import DeviceGroup  # noqa: PLC0415
 
-        launcher = Launcher.start(last_will=self.network.last_will())
-        if rules is not None:
-            try:
-                self._groups.append(DeviceGroup.confine(launcher.pid, rules=rules))
-            except BaseException:
-                launcher.close()
-                raise
-        self._launchers[rules] = launcher
-        return launcher
+            launcher = Launcher.start(last_will=self.network.last_will())
+            if rules is not None:
+                try:
+                    self._groups.append(DeviceGroup.confine(launcher.pid, rules=rules))
+                except BaseException:
+                    launcher.close()
+                    raise
+            self._launchers[rules] = launcher
+            return launcher
 
     @staticmethod
     def _tmpfs_mode(view: View, target: bytes) -> int:

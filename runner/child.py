@@ -16,6 +16,7 @@ import stat
 import sys
 
 from runner import caps, mounts, overlay, rootfs, syscalls
+from runner.furniture import Furniture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ else:  # what the modules above are made of, without the enums that take longer 
     import _socket as sockets
 
 _NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWCGROUP
+MOST_FDS = 6
+"""Descriptors with one request: its channel, where its end is told, three streams, a network namespace."""
+
 _SI_KERNEL = 0x80
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _TIOCSCTTY, _TIOCSWINSZ, _TIOCSPTLCK, _TIOCGPTPEER = 0x540E, 0x5414, 0x40045431, 0x5441
@@ -75,7 +79,35 @@ def become(channel_fd: int, stdio: list[int], netns: int | None, launcher: int) 
     """
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signals.SIGKILL)
     channel = Channel(sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM, 0, channel_fd))
-    container = Container(channel, stdio, netns)
+    _go(Container(channel, stdio, netns, Place()), launcher)
+
+
+def become_later(hatch: sockets.socket, network: str, furniture: bytes, netns: int | None, launcher: int) -> NoReturn:
+    """Do what `become` does, beginning with what needs no plan: namespaces on `network` and `furniture`.
+
+    Channel and streams of the container come through `hatch`, the plan as always; both of these are then the plan's.
+    """
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signals.SIGKILL)
+    place = Place()
+    place.prepare(network, netns, marshal.loads(furniture))
+    _, ancillary, _, _ = hatch.recvmsg(1, sockets.CMSG_SPACE(4 * MOST_FDS), sockets.MSG_CMSG_CLOEXEC)
+    if not ancillary:
+        os._exit(125)
+    hatch.close()
+    channel_fd, *stdio = received_fds(ancillary)
+    channel = Channel(sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM, 0, channel_fd))
+    _go(Container(channel, stdio, None, place), launcher)
+
+
+def received_fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """Return the descriptors that came with a message (unix(7), SCM_RIGHTS)."""
+    return [
+        int.from_bytes(data[at : at + 4], sys.byteorder) for _, _, data in ancillary for at in range(0, len(data), 4)
+    ]
+
+
+def _go(container: Container, launcher: int) -> NoReturn:
+    channel = container.channel
     try:
         container.make(launcher)
     except OSError as error:
@@ -91,29 +123,63 @@ def become(channel_fd: int, stdio: list[int], netns: int | None, launcher: int) 
     os._exit(125)
 
 
+class Place:
+    """Where a container will be: its namespaces and the mounts that most have; made once, before its root is.
+
+    What goes wrong may have to wait until there is somebody to tell: `raise_failure`.
+    """
+
+    def __init__(self) -> None:
+        self.stage = "namespaces"
+        self.cgroup_paths: dict[bytes, bytes] = {}
+        self.furniture = Furniture()
+        self._prepared = False
+        self._failure: OSError | None = None
+
+    def prepare(self, network: str, netns: int | None, furniture: dict[str, Any]) -> None:
+        """Enter the namespaces and make the mounts, unless that was done."""
+        if self._prepared:
+            return
+        self._prepared = True
+        try:
+            self.cgroup_paths = _cgroup_paths()
+            _enter_namespaces(network, netns)
+            self.stage = "mounts"
+            os.umask(0)  # modes of nodes and mount points are meant as given
+            self.furniture.make(furniture, self.cgroup_paths)
+        except OSError as error:
+            self._failure = error
+
+    def raise_failure(self) -> None:
+        """Raise the OSError that `prepare` met."""
+        if self._failure is not None:
+            raise self._failure
+
+
 class Container:
     """The setup of one container; `stage` is where it is."""
 
-    def __init__(self, channel: Channel, stdio: list[int], netns: int | None) -> None:
+    def __init__(self, channel: Channel, stdio: list[int], netns: int | None, place: Place) -> None:
         self.stage = "start"
         self.stubs: list[rootfs.Stub] = []
-        self._channel = channel
+        self.channel = channel
         self._stdio = stdio
         self._netns = netns
+        self._place = place
         self._plan: dict[str, Any] = {}
 
     def make(self, launcher: int) -> NoReturn:
         """Go through all stages."""
         signals.signal(signals.SIGPIPE, signals.SIG_DFL)  # which the launcher ignores, and exec would keep
         signals.pthread_sigmask(signals.SIG_SETMASK, ())
-        plan = self._plan = self._channel.plan()
+        plan = self._plan = self.channel.plan()
         os.setsid()
         self._enter("cgroup")
-        cgroup_paths = self._cgroup()
+        self._cgroup()
         self._enter("namespaces")
         self._namespaces()
         self._enter("mounts")
-        root = self._mounts(cgroup_paths)
+        root = self._mounts()
         self._enter("pivot")
         sys.path.clear()  # from here on an import would execute what the image brings
         rootfs.pivot(root)
@@ -144,38 +210,28 @@ class Container:
         self.stage = stage
         syscalls.set_process_name(b"pybuild:" + stage.encode()[:7])
 
-    def _cgroup(self) -> dict[bytes, bytes]:
-        """Join the cgroups, before the namespace that makes them the visible root; return this process's paths."""
+    def _cgroup(self) -> None:
+        """Join the cgroups, before the namespace that makes them the visible root."""
         for directory in self._plan["cgroups"]:
             _write(directory + b"/cgroup.procs", b"0")
         if self._plan["oom_score_adj"] is not None:
             _write(b"/proc/self/oom_score_adj", b"%d" % self._plan["oom_score_adj"])
-        with open("/proc/self/cgroup", "rb") as file:
-            entries = [line.rstrip(b"\n").split(b":", 2) for line in file]
-        return {name: path.rstrip(b"/") for _, name, path in entries}
 
     def _namespaces(self) -> None:
         plan = self._plan
-        new_network = 0 if plan["network"] != "none" else syscalls.CLONE_NEWNET
-        if self._netns is not None:
-            syscalls.setns(self._netns, syscalls.CLONE_NEWNET)
-            os.close(self._netns)
-        syscalls.unshare(_NAMESPACES | new_network)
-        # Nothing mounted here may reach the host; what the host unmounts is let go here too.
-        syscalls.mount(None, b"/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+        self._place.prepare(plan["network"], self._netns, plan["furniture"])
+        self.stage = self._place.stage
+        self._place.raise_failure()
         if plan["hostname"]:
             syscalls.sethostname(plan["hostname"])
         if plan["domainname"]:
             syscalls.setdomainname(plan["domainname"])
-        if new_network:
-            _loopback_up()
         if plan["hook"]:
-            self._channel.send("namespaces")
-            self._channel.receive(1)
+            self.channel.send("namespaces")
+            self.channel.receive(1)
 
-    def _mounts(self, cgroup_paths: dict[bytes, bytes]) -> rootfs.Root:
+    def _mounts(self) -> rootfs.Root:
         plan = self._plan
-        os.umask(0)  # modes of nodes and mount points are meant as given
         lowers, upper, work = plan["lowers"], plan["upper"], plan["work"]
         if lowers:
             mounted = overlay.overlay(lowers, upper, work, user_xattr=plan["user_xattr"])
@@ -184,8 +240,9 @@ class Container:
             syscalls.mount_setattr(mounted, recursive=plan["recursive"], set_=0, propagation=syscalls.MS_PRIVATE)
         # An overlay is put over its work directory, so that upper stays to be seen; any place of the host would do.
         place, changes = (work, upper) if lowers else (upper, b"")
-        root = rootfs.Root(mounted, place, changes, cgroup_paths)
+        root = rootfs.Root(mounted, place, changes, self._place.cgroup_paths)
         self.stubs = root.stubs
+        self._place.furniture.move_to(root)
         for values in plan["mounts"]:
             mounts.from_wire(values).execute(root)
         self.stubs = root.stubs = [stub for stub in root.stubs if stub[0] not in plan["kept_points"]]
@@ -213,7 +270,7 @@ class Container:
         for target in range(3):
             os.dup2(slave, target)
         fcntl.ioctl(0, _TIOCSCTTY, 0)
-        self._channel.send("terminal", fd=master)
+        self.channel.send("terminal", fd=master)
         os.close(master)
         if slave > 2:
             os.close(slave)
@@ -256,17 +313,37 @@ class Container:
                 _install_filter(plan["seccomp"])
 
     def _execute(self) -> NoReturn:
-        self._channel.send("ready", self.stubs)
+        self.channel.send("ready", self.stubs)
         syscalls.close_range(3, 0xFFFFFFFF, syscalls.CLOSE_RANGE_CLOEXEC)
         if self._plan["init"]:
             # Blocked before there is anyone to pass them on to: pid 1 loses what comes while it has no handler.
             signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
             child = os.fork()
             if child:
-                self._channel.close()
+                self.channel.close()
                 _reap(child)
             signals.pthread_sigmask(signals.SIG_SETMASK, ())
         _execute(self._plan["args"], dict(self._plan["env"]))
+
+
+def _enter_namespaces(network: str, netns: int | None) -> None:
+    """Enter namespaces of one's own, and the network's: `none`, or that of the descriptor `netns`."""
+    new_network = 0 if network != "none" else syscalls.CLONE_NEWNET
+    if netns is not None:
+        syscalls.setns(netns, syscalls.CLONE_NEWNET)
+        os.close(netns)
+    syscalls.unshare(_NAMESPACES | new_network)
+    # Nothing mounted here may reach the host; what the host unmounts is let go here too.
+    syscalls.mount(None, b"/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    if new_network:
+        _loopback_up()
+
+
+def _cgroup_paths() -> dict[bytes, bytes]:
+    """Return where this process is in each hierarchy (cgroups(7), /proc/PID/cgroup)."""
+    with open("/proc/self/cgroup", "rb") as file:
+        entries = [line.rstrip(b"\n").split(b":", 2) for line in file]
+    return {name: path.rstrip(b"/") for _, name, path in entries}
 
 
 def _write(path: bytes, data: bytes) -> None:

@@ -154,19 +154,25 @@ class Launcher:
         stdout: int,
         stderr: int,
         on_namespaces: Callable[[int], None] | None = None,
+        more: bool = False,
     ) -> Process:
         """Start a container and return once its process has been executed.
 
         `stdin`, `stdout` and `stderr` are descriptors of the caller; with `spec.process.terminal` they are not used and
         `Process.terminal` is the master side of the container's terminal. `on_namespaces` is called in the calling
         thread with the pid of the container's first process, when its namespaces exist and before anything is mounted:
-        the moment to set up its network. Raises SpecError, SetupError(stage, errno, path), LauncherError.
+        the moment to set up its network. With `more` another container with the same network and the same /proc, /dev
+        and /sys is expected: much of it is then made while this one runs. Raises SpecError,
+        SetupError(stage, errno, path), LauncherError.
         """
-        plan = marshal.dumps(compile_plan(spec, self._program(spec), hook=on_namespaces is not None))
+        compiled = compile_plan(spec, self._program(spec), hook=on_namespaces is not None)
+        plan = marshal.dumps(compiled)
+        # What is expected is born into the groups of the launcher.
+        kind = compiled["network"], marshal.dumps(compiled["furniture"]), more and not spec.cgroups
         channel, theirs = socket.socketpair()
         with channel:
             with theirs:
-                process = self._request(spec, theirs, (stdin, stdout, stderr))
+                process = self._request(spec, theirs, (stdin, stdout, stderr), kind)
             try:
                 with suppress(BrokenPipeError, ConnectionResetError):  # it is gone already: what follows says so
                     channel.sendall(len(plan).to_bytes(4, "little") + plan)
@@ -199,7 +205,9 @@ class Launcher:
             self._programs[key] = seccomp.compile_filter(seccomp.load(*key))
         return self._programs[key]
 
-    def _request(self, spec: Spec, channel: socket.socket, stdio: tuple[int, int, int]) -> Process:
+    def _request(
+        self, spec: Spec, channel: socket.socket, stdio: tuple[int, int, int], kind: tuple[str, bytes, bool]
+    ) -> Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             streams = () if spec.process.terminal else stdio
@@ -214,7 +222,7 @@ class Launcher:
                 fds.append(netns)
             try:
                 with self._lock:
-                    socket.send_fds(self._control, [b"%d" % len(streams)], fds)
+                    socket.send_fds(self._control, [marshal.dumps((len(streams), *kind))], fds)
             except OSError as error:
                 ours.close()
                 raise LauncherError(f"the launcher does not answer: {error.strerror}") from error

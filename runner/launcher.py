@@ -15,11 +15,12 @@ if __name__ == "__main__":
 
 import array
 import gc
+import marshal
 import select
 
 from runner import child, syscalls
 
-_FDS = 6  # at most, with one request
+_MOST_BYTES = 1 << 16
 GROUP_PREFIX = "steps-"
 """How the groups that launchers are put into are called (`runner/devices.py`)."""
 
@@ -27,10 +28,57 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as signals
     import socket as sockets
+    from collections.abc import Callable
     from typing import NoReturn
+
+    Kind = tuple[str, bytes, tuple[int, int] | None]
 else:
     import _signal as signals
     import _socket as sockets
+
+
+class Expected:
+    """A child that has its namespaces and /proc, /dev and /sys, and waits for the container that it will become.
+
+    `kind` is what it was made for: the network, the furniture and the network namespace.
+    """
+
+    def __init__(self, pid: int, pidfd: int, hatch: sockets.socket, kind: Kind) -> None:
+        self.kind = kind
+        self._pid = pid
+        self._pidfd = pidfd
+        self._hatch = hatch
+
+    def has_ended(self) -> bool:
+        """Say whether somebody killed it meanwhile."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def hand_over(self, channel: int, stdio: list[int]) -> tuple[int, int]:
+        """Give it the descriptors of a container; return its pid and pidfd."""
+        rights = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, array.array("i", [channel, *stdio]))]
+        try:
+            self._hatch.sendmsg([b"\1"], rights)
+        except OSError:
+            return self._pid, self._pidfd  # without them it ends, which the caller sees by the channel
+        finally:
+            self._hatch.close()
+        return self._pid, self._pidfd
+
+    def give_up(self) -> None:
+        """Let it end."""
+        self._hatch.close()
+        signals.pidfd_send_signal(self._pidfd, signals.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._pidfd)
+
+
+def _identity(netns: int | None) -> tuple[int, int] | None:
+    if netns is None:
+        return None
+    status = os.fstat(netns)
+    return status.st_dev, status.st_ino
 
 
 class Launcher:
@@ -43,6 +91,7 @@ class Launcher:
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._self = os.pidfd_open(os.getpid())
         self._children: dict[int, tuple[int, sockets.socket]] = {}
+        self._expected: Expected | None = None
 
     def serve(self) -> None:
         """Serve until the caller closes its end; then nothing is left."""
@@ -55,38 +104,54 @@ class Launcher:
                     return
 
     def _request(self) -> bool:
-        """Take one request, descriptors with the number of streams among them; False if the caller is gone."""
-        data, ancillary, _, _ = self._control.recvmsg(16, sockets.CMSG_SPACE(4 * _FDS), sockets.MSG_CMSG_CLOEXEC)
+        """Take one request and its descriptors; False if the caller is gone."""
+        size = sockets.CMSG_SPACE(4 * child.MOST_FDS)
+        data, ancillary, _, _ = self._control.recvmsg(_MOST_BYTES, size, sockets.MSG_CMSG_CLOEXEC)
         if not data:
             return False
-        fds = array.array("i")
-        for _, _, payload in ancillary:
-            fds.frombytes(payload)
-        status = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, fds[1])
+        streams, network, furniture, more = marshal.loads(data)
+        channel, status_fd, *others = child.received_fds(ancillary)
+        status = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, status_fd)
+        stdio, joined = others[:streams], others[streams:]
+        netns = joined[0] if joined else None
         try:
-            self._fork(fds, int(data), status)
+            expected = self._take_expected(network, furniture, netns)
+            if expected is None:
+                pid = self._fork(lambda: child.become(channel, stdio, netns, self._self))
+                pidfd = os.pidfd_open(pid)
+            else:
+                pid, pidfd = expected.hand_over(channel, stdio)
+            self._adopt(pid, pidfd, status)
         except OSError as error:
             status.send(b"%d" % (error.errno or 0))
             status.close()
         finally:
-            for fd in (fds[0], *fds[2:]):
+            for fd in (channel, *stdio):
+                os.close(fd)
+        try:
+            # After the descriptors are closed here: the fork would hold the streams open.
+            if more:
+                self._expect(network, furniture, netns)
+        finally:
+            for fd in joined:
                 os.close(fd)
         return True
 
-    def _fork(self, fds: array.array[int], streams: int, status: sockets.socket) -> None:
-        stdio, joined = fds[2 : 2 + streams].tolist(), fds[2 + streams :].tolist()
+    def _fork(self, become: Callable[[], NoReturn]) -> int:
         # Only the next child is born into a new pid namespace; this process and its later children stay where they are.
         syscalls.unshare(syscalls.CLONE_NEWPID)
         try:
             pid = os.fork()
             if pid == 0:
                 try:
-                    child.become(fds[0], stdio, joined[0] if joined else None, self._self)
+                    become()
                 finally:
                     os._exit(125)  # whatever happens: this process must not go on as a second launcher
         finally:
             syscalls.setns(self._own_pids, syscalls.CLONE_NEWPID)
-        pidfd = os.pidfd_open(pid)
+        return pid
+
+    def _adopt(self, pid: int, pidfd: int, status: sockets.socket) -> None:
         self._children[pidfd] = (pid, status)
         self._poll.register(pidfd, select.POLLIN)
         rights = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, array.array("i", [pidfd]))]
@@ -94,6 +159,30 @@ class Launcher:
             status.sendmsg([b"%d" % pid], rights)
         except BrokenPipeError:
             signals.pidfd_send_signal(pidfd, signals.SIGKILL)
+
+    def _expect(self, network: str, furniture: bytes, netns: int | None) -> None:
+        """Give birth to a container that is still to be asked for; where that cannot be, it is born when it is."""
+        ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
+
+        def become() -> NoReturn:
+            ours.close()
+            child.become_later(theirs, network, furniture, netns, self._self)
+
+        try:
+            pid = self._fork(become)
+            self._expected = Expected(pid, os.pidfd_open(pid), ours, (network, furniture, _identity(netns)))
+        except OSError:
+            ours.close()
+        finally:
+            theirs.close()
+
+    def _take_expected(self, network: str, furniture: bytes, netns: int | None) -> Expected | None:
+        """Return the child that waits for a container like this; one that waits for another kind is given up."""
+        expected, self._expected = self._expected, None
+        if expected is not None and (expected.kind != (network, furniture, _identity(netns)) or expected.has_ended()):
+            expected.give_up()
+            return None
+        return expected
 
     def _reap(self, pidfd: int) -> None:
         pid, status = self._children.pop(pidfd)
@@ -108,6 +197,8 @@ class Launcher:
             status.close()
 
     def _kill_all(self) -> None:
+        if self._expected is not None:
+            self._expected.give_up()
         for pidfd in self._children:
             signals.pidfd_send_signal(pidfd, signals.SIGKILL)
         while self._children:

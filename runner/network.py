@@ -20,13 +20,13 @@ import ipaddress
 import os
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from runner import firewall, links
+from runner.background import start
 from runner.errors import RunnerError, UnsupportedError
 from runner.ipam import Ledger, Member, Owner, locked
 from runner.ports import ANY_ADDRESS, Port, parse_ports
@@ -298,7 +298,7 @@ class Bridge:
     def _remove(self, ledger: Ledger) -> None:
         if ledger.network:
             # Both wait for the kernel, under locks of their own.
-            rules = _start(lambda: firewall.remove(self.name))
+            rules = start(lambda: firewall.remove(self.name))
             try:
                 links.delete_group(self.name)
             finally:
@@ -315,31 +315,9 @@ def _namespace_of(pid: int) -> NetworkNamespace:
         ) from error
 
 
-def _start(action: Callable[[], T]) -> Callable[[], T]:
-    """Run in a thread that ends afterwards; calling the result waits and returns, or raises, what `action` does."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            results.append(action())
-        except BaseException as error:  # noqa: BLE001 - handed over to the caller, whatever it is
-            errors.append(error)
-
-    def wait() -> T:
-        thread.join()
-        if errors:
-            raise errors[0]
-        return results[0]
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    return wait
-
-
 def _in_thread(action: Callable[[], T]) -> T:
     """Run elsewhere: whatever namespace `action` enters, no other thread is moved, signals or not."""
-    return _start(action)()
+    return start(action)()
 
 
 def _configure(endpoint: Endpoint) -> None:

@@ -27,8 +27,8 @@ from runner.spec import (
     Spec,
 )
 
-# Directories the reference leaves in an image that lacks them: the runtime's own, not the step's.
-_KEPT_MOUNT_POINTS = (b"dev", b"proc", b"sys")
+# What the runtime mounts. Where an image lacks the directories the reference leaves them: they are not the step's.
+_TOPS = (b"dev", b"proc", b"sys")
 _STANDARD_NODES: tuple[tuple[bytes, int, int], ...] = (
     (b"null", 1, 3),
     (b"zero", 1, 5),
@@ -71,19 +71,18 @@ def compile_plan(spec: Spec, program: bytes, *, hook: bool) -> dict[str, Any]:
     process = spec.process
     if not process.args:
         raise SpecError("no program to run", hint="give a command, or an image with ENTRYPOINT or CMD")
-    operations = mount_operations(spec)
+    furniture, others = _furniture(spec)
     return {
         **_rootfs(spec),
-        "mounts": tuple(operation.wire() for operation in operations),
-        "kept_points": _KEPT_MOUNT_POINTS,
+        **others,
+        "furniture": furniture,
+        "kept_points": _TOPS,
         "hostname": os.fsencode(spec.hostname),
         "domainname": os.fsencode(spec.domainname),
         "network": _network(spec),
         "hook": hook,
         "cgroups": tuple(os.fsencode(path) for path in spec.cgroups),
         "sysctl": tuple(_sysctl(spec, key, value) for key, value in spec.sysctl),
-        "masked_paths": spec.masked_paths,
-        "readonly_paths": spec.readonly_paths,
         "seccomp": program,
         "no_new_privileges": process.no_new_privileges,
         "capabilities": _capabilities(process.capabilities),
@@ -100,6 +99,38 @@ def compile_plan(spec: Spec, program: bytes, *, hook: bool) -> dict[str, Any]:
         "args": tuple(_text(arg) for arg in process.args),
         "env": tuple(_variable(entry) for entry in process.env if "=" in entry),
     }
+
+
+def _furniture(spec: Spec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the mounts that can be made apart from the root filesystem, and the others, with what is hidden of each.
+
+    Apart can be made what is new file systems at /dev, /proc and /sys, as long as nothing else is mounted there and
+    nothing is to be written there before it is hidden.
+    """
+    mounted = [(operation.destination.partition(b"/")[0], operation) for operation in mount_operations(spec)]
+    apart = [(top, one) for top, one in mounted if top in _TOPS and isinstance(one, Filesystem | DeviceNodes | Cgroups)]
+    inside = [(top, one) for top, one in mounted if top in _TOPS]
+    hidden = (*spec.masked_paths, *spec.readonly_paths)
+    if apart != inside or spec.sysctl or not {top for top, _ in apart} == set(_TOPS) >= {_top(path) for path in hidden}:
+        return _mounts([], (), ()), _mounts([one for _, one in mounted], spec.masked_paths, spec.readonly_paths)
+    return (
+        _mounts([one for _, one in apart], spec.masked_paths, spec.readonly_paths),
+        _mounts([one for top, one in mounted if top not in _TOPS], (), ()),
+    )
+
+
+def _mounts(
+    operations: list[MountOp], masked_paths: tuple[bytes, ...], readonly_paths: tuple[bytes, ...]
+) -> dict[str, Any]:
+    return {
+        "mounts": tuple(operation.wire() for operation in operations),
+        "masked_paths": masked_paths,
+        "readonly_paths": readonly_paths,
+    }
+
+
+def _top(path: bytes) -> bytes:
+    return b"/".join(_parts(path)).partition(b"/")[0]
 
 
 def mount_operations(spec: Spec) -> list[MountOp]:

@@ -161,7 +161,9 @@ def mask(root: Root, paths: tuple[bytes, ...]) -> None:
         if stat.S_ISDIR(os.fstat(target).st_mode):
             cover = new_filesystem(b"tmpfs", b"tmpfs", (b"size=0",), syscalls.MOUNT_ATTR_RDONLY)
         else:
-            cover = syscalls.open_tree(AT_FDCWD, b"/dev/null", recursive=False)
+            null = root.open(b"dev/null")
+            cover = syscalls.open_tree(null, b"", recursive=False)
+            os.close(null)
             if os.fstat(cover).st_rdev != _NULL_DEVICE:
                 raise OSError(errno.ENODEV, "is not the null device", "/dev/null")
         syscalls.move_mount(cover, target, b"")
