@@ -228,8 +228,9 @@ class Executor:
         """Return the merged view of a chain; trees that are missing are made."""
         with self._lock:
             known = self._views.get(layers)
+            below = self._views.get(layers[:-1])
         if known is None:
-            known = self.store.layers.view(layers)
+            known = self.store.layers.view(layers, below=below)
             with self._lock:
                 known = self._views.setdefault(layers, known)
         return known

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Self
 
 _FORM = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -70,5 +71,11 @@ def chain_id(diff_ids: tuple[DiffId, ...]) -> ChainId:
         return ChainId.of(b"")
     chain = ChainId(diff_ids[0])
     for diff_id in diff_ids[1:]:
-        chain = ChainId.of(f"{chain} {diff_id}".encode())
+        chain = _longer(chain, diff_id)
     return chain
+
+
+@lru_cache(maxsize=4096)
+def _longer(chain: ChainId, diff_id: DiffId) -> ChainId:
+    """One layer more. A build asks for the chain below each of its steps."""
+    return ChainId.of(f"{chain} {diff_id}".encode())

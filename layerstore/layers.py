@@ -232,8 +232,15 @@ class Layers:
             trees = self._trees((diff_id,))
         return trees[0]
 
-    def view(self, diff_ids: Sequence[DiffId]) -> View:
-        """Return the merged view of layers, lowest first; trees are made where they are missing. Errors as `tree`."""
+    def view(self, diff_ids: Sequence[DiffId], *, below: View | None = None) -> View:
+        """Return the merged view of layers, lowest first; trees are made where they are missing. Errors as `tree`.
+
+        `below` is the view of all but the uppermost, if that was made since the lease began.
+        """
+        if below is not None:
+            trees = self._trees(diff_ids[-1:])
+            if len(trees) == 1:
+                return below.upon(trees[0])
         return View(self._trees(diff_ids))
 
     def blob(self, diff_id: DiffId, compression: Compression | None = None, *, level: int | None = None) -> Descriptor:

@@ -11,23 +11,72 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from layerstore import xattrs
 from layerstore.entry import KINDS, Entry, Kind
 from layerstore.errors import StoreError
 
 _MOST_LINKS = 40
+_MOST_KNOWN = 200
+"""How many answers a view remembers, and hands on to those made upon it."""
+
+
+class _Known(NamedTuple):
+    """What a view remembers: the roots of its trees, what is merged at directories (topmost first), where paths are."""
+
+    roots: tuple[bytes, ...]
+    merged: dict[bytes, tuple[bytes, ...]]
+    found: dict[bytes, bytes | None]
 
 
 class View:
     """The merged content of `trees`, lowest first. In-image paths are bytes relative to the root, which is b""."""
 
-    def __init__(self, trees: Sequence[Path]) -> None:
-        # A tree that occurs twice is hidden by its own upper occurrence, and overlayfs takes a directory only once.
-        self.trees = trees = tuple(reversed(dict.fromkeys(reversed(trees))))
-        self._merged: dict[bytes, tuple[bytes, ...]] = {
-            b"": _until_opaque([os.fsencode(tree) for tree in reversed(trees)])
-        }
+    def __init__(self, trees: Sequence[Path], known: _Known | None = None) -> None:
+        if known is None:
+            # A tree that occurs twice is hidden by its own upper occurrence, and overlayfs takes a directory only once.
+            trees = tuple(reversed(dict.fromkeys(reversed(trees))))
+            roots = tuple(os.fsencode(tree) for tree in trees)
+            known = _Known(roots, {b"": _until_opaque(roots[::-1])}, {})
+        self.trees = tuple(trees)
+        self._roots, self._merged, self._found = known
+
+    def upon(self, tree: Path) -> View:
+        """Return the view with `tree` on top of this one's: what was looked up here is only looked for there.
+
+        In a chain of hundreds of layers each step asks the same few things of one layer more.
+        """
+        root = os.fsencode(tree)
+        if root in self._roots:
+            return View((*self.trees, tree))
+        merged = {b"": (root,) if xattrs.read(root)[1] else (root, *self._merged[b""])}
+        found: dict[bytes, bytes | None] = {}
+        # Whether the tree has a directory. Those in which it hides what is below are left out, and all that is in them.
+        has = {b"": True} if len(merged[b""]) > 1 else {}
+        for path, directories in list(self._merged.items())[1:_MOST_KNOWN]:  # the root comes first, parents do always
+            parent = path.rpartition(b"/")[0]
+            if parent not in has:
+                continue
+            host = root + b"/" + path
+            status = _lstat(host) if has[parent] else None
+            if status is None:
+                merged[path] = directories
+                has[path] = False
+            elif not stat.S_ISDIR(status.st_mode):
+                merged[path] = ()
+            elif xattrs.read(host)[1]:
+                merged[path] = (host,)
+            else:
+                merged[path] = (host, *directories)
+                has[path] = True
+        for path, below in self._found.copy().items():
+            parent = path.rpartition(b"/")[0]
+            if parent in has:
+                host = root + b"/" + path
+                status = _lstat(host) if has[parent] else None
+                found[path] = below if status is None else None if is_whiteout(status) else host
+        return View((*self.trees, tree), _Known((*self._roots, root), merged, found))
 
     def lstat(self, path: bytes) -> Entry | None:
         """Return what is at `path`, None if nothing is; no symlink is followed, not in its parents either.
@@ -105,13 +154,19 @@ class View:
         """Return where `path` is on the host."""
         if not path:
             return next(iter(self._merged[b""]), None)
+        if path in self._found:
+            return self._found[path]
         parent, _, name = path.rpartition(b"/")
+        found = None
         for directory in self._directories(parent):
             host = directory + b"/" + name
             status = _lstat(host)
             if status is not None:
-                return None if is_whiteout(status) else host
-        return None
+                found = None if is_whiteout(status) else host
+                break
+        if len(self._found) < _MOST_KNOWN:
+            self._found[path] = found
+        return found
 
     def _directories(self, path: bytes) -> tuple[bytes, ...]:
         """Return the directories that are merged at `path`, topmost first; none if it is no directory."""
@@ -196,7 +251,7 @@ def entry_of(host: bytes, path: bytes, status: os.stat_result) -> Entry | None:
     )
 
 
-def _until_opaque(roots: list[bytes]) -> tuple[bytes, ...]:
+def _until_opaque(roots: Sequence[bytes]) -> tuple[bytes, ...]:
     for count, root in enumerate(roots, 1):
         if count < len(roots) and xattrs.read(root)[1]:
             return tuple(roots[:count])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -316,3 +318,46 @@ def test_random_steps_look_the_same_everywhere(store: Store, tmp_path: Path, see
             assert expected == snapshot(merged)
         other.layers.discard(upper)
         assert [] == store.check() + other.check()
+
+
+def test_a_view_upon_another_is_the_view_of_all(tmp_path: Path) -> None:
+    """Random trees one upon the other, each asked before the next: every answer is that of a view made at once."""
+    rng = Random(11)
+    names = (b"a", b"b", b"c")
+    paths = [b"/".join(parts) for depth in (1, 2, 3) for parts in itertools.product(names, repeat=depth)]
+    for number in range(40):
+        view = View([])
+        trees: list[Path] = []
+        for layer in range(6):
+            tree = tmp_path / f"{number}-{layer}"
+            _random_tree(rng, os.fsencode(tree), names, depth=3)
+            trees.append(tree)
+            for path in rng.sample(paths, rng.randrange(len(paths))):
+                view.lstat(path)
+                view.listdir(path)
+            view = view.upon(tree)
+            whole = View(trees)
+            assert whole.trees == view.trees
+            for path in (b"", *rng.sample(paths, len(paths))):
+                assert whole.lstat(path) == view.lstat(path), (number, layer, path)
+                assert whole.listdir(path) == view.listdir(path), (number, layer, path)
+                assert whole.directories(path) == view.directories(path), (number, layer, path)
+    assert View([*trees[:2], trees[0]]).trees == View(trees[:2]).upon(trees[0]).trees
+
+
+def _random_tree(rng: Random, at: bytes, names: tuple[bytes, ...], *, depth: int) -> None:
+    """Make a directory of files, whiteouts, links and directories, some of them opaque."""
+    os.mkdir(at)
+    if rng.random() < 0.15:
+        os.setxattr(at, b"trusted.overlay.opaque", b"y")
+    for name in names:
+        path = at + b"/" + name
+        match rng.randrange(6 if depth > 1 else 3):
+            case 0:
+                Path(os.fsdecode(path)).write_bytes(b"x")
+            case 1:
+                os.mknod(path, stat.S_IFCHR, 0)
+            case 3 | 4 | 5:
+                _random_tree(rng, path, names, depth=depth - 1)
+            case _:
+                pass
