@@ -40,12 +40,14 @@ class View:
             roots = tuple(os.fsencode(tree) for tree in trees)
             known = _Known(roots, {b"": _until_opaque(roots[::-1])}, {})
         self.trees = tuple(trees)
-        self._roots, self._merged, self._found = known
+        self._roots, self._merged, self._handed = known
+        self._found: dict[bytes, bytes | None] = {}
 
     def upon(self, tree: Path) -> View:
-        """Return the view with `tree` on top of this one's: what was looked up here is only looked for there.
+        """Return the view with `tree` on top of this one's: what was asked of this one is only looked for there.
 
-        In a chain of hundreds of layers each step asks the same few things of one layer more.
+        In a chain of hundreds of layers each step asks the same few things of one layer more. What one of them did not
+        ask is not handed on.
         """
         root = os.fsencode(tree)
         if root in self._roots:
@@ -156,6 +158,8 @@ class View:
             return next(iter(self._merged[b""]), None)
         if path in self._found:
             return self._found[path]
+        if path in self._handed:
+            return self._found.setdefault(path, self._handed[path])
         parent, _, name = path.rpartition(b"/")
         found = None
         for directory in self._directories(parent):
