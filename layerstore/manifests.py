@@ -40,6 +40,25 @@ def new_manifest(image: Image, layers: Sequence[Descriptor]) -> tuple[bytes, Man
     return manifest.to_json(), manifest
 
 
+def written(store: Store, index: ImageIndex) -> Descriptor:
+    """Return the descriptor of the document that pushing `index` as it is would send, and remember it.
+
+    Layers that were never packed are packed for that. StoreError.
+    """
+    with store.lease():
+        manifests = []
+        for _, image in index.members:
+            kept = kept_manifest(store, image)
+            if kept is None:
+                kept = new_manifest(image, [pack_layer(store, diff_id, None) for diff_id in image.layers])
+                store.images.set_manifest(image, store.blobs.put_bytes(kept[0]))
+            data, manifest = kept
+            manifests.append(Descriptor(media_type=manifest.media_type, digest=Digest.of(data), size=len(data)))
+        data, descriptor = index_document(index, manifests)
+        store.indexes.set_manifest(index, store.blobs.put_bytes(data))
+        return descriptor
+
+
 def index_document(index: ImageIndex, manifests: Sequence[Descriptor]) -> tuple[bytes, Descriptor]:
     """Return the OCI index of the manifests of an index's images, in their order, and its descriptor."""
     described = [

@@ -93,7 +93,10 @@ def make(settings: Settings, given: dict[str, Any]) -> None:
         metadata = _metadata(built)
         for output in outputs:
             metadata |= _write(settings, store, built, output, options, ahead)
-        _report(settings, given, built, metadata, quiet=mode == "quiet")
+        quiet = mode == "quiet"
+        if len(built.images) > 1 and options.keep and (quiet or given["iidfile"] or given["metadata_file"]):
+            metadata.setdefault("containerimage.digest", _index_digest(store, built))
+        _report(settings, given, built, metadata, quiet=quiet)
 
 
 def _options(
@@ -343,10 +346,23 @@ def _metadata(built: Built) -> dict[str, Any]:
     return found
 
 
+def _index_digest(store: Store, built: Built) -> str:
+    """The digest that the index would have in a registry: nothing else tells builds of it apart everywhere."""
+    from layerstore.indexes import ImageIndex  # noqa: PLC0415 - most builds are for one platform
+    from layerstore.manifests import written  # noqa: PLC0415
+
+    assert isinstance(built.result, ImageIndex)
+    return str(written(store, built.result).digest)
+
+
 def _report(settings: Settings, given: dict[str, Any], built: Built, metadata: dict[str, Any], *, quiet: bool) -> None:
+    """Tell what was built: an image by its ID, an index by its digest in a registry, as buildx does."""
+    identity = str(built.result.id)
+    if len(built.images) > 1:
+        identity = metadata.get("containerimage.digest", identity)
     if quiet:
-        sys.stdout.write(f"{built.result.id}\n")
-    for name, text in (("iidfile", str(built.result.id)), ("metadata_file", json.dumps(metadata, indent=2) + "\n")):
+        sys.stdout.write(f"{identity}\n")
+    for name, text in (("iidfile", identity), ("metadata_file", json.dumps(metadata, indent=2) + "\n")):
         if given[name]:
             path = settings.path(given[name])
             try:

@@ -49,17 +49,33 @@ def test_an_index_is_kept(multi: Project) -> None:
     identity = multi.id("-t", "app:1", "--platform", "linux/arm64/v8,x86_64", "--platform", "aarch64", ".")
     (row,) = [json.loads(line) for line in multi("images", "--format", "json", "--no-trunc", "app").out.splitlines()]
 
-    assert (f"{ARM64},{AMD64}", identity) == (row["Platforms"], row["ID"])
+    assert f"{ARM64},{AMD64}" == row["Platforms"]
     for platform, text in ((ARM64, "arm64"), (AMD64, "amd64")):
         shown = inspected(multi, "--platform", platform, "app:1")
         assert (text, ["app:1"]) == (shown["Architecture"], shown["RepoTags"])
         assert f"FOR={platform}" in shown["Config"]["Env"]
-    assert "amd64" == inspected(multi, identity[7:19])["Architecture"]
+    assert "amd64" == inspected(multi, identity)["Architecture"] == inspected(multi, row["ID"][7:19])["Architecture"]
     lines = multi("inspect", "--platform", "s390x", "app:1", status=1).err.splitlines()
     assert "error: app:1 has no image for linux/s390x" == lines[0]
     assert "hint: choose with --platform: linux/arm64, linux/amd64" == lines[1]
     assert "COPY linux-amd64 /file" in multi("history", "--no-trunc", "app:1").out.decode()
     assert identity == multi.id("-t", "app:1", "--platform", f"{ARM64},{AMD64}", ".")
+    multi.check()
+
+
+@pytest.mark.peers
+def test_the_digest_of_an_index(multi: Project, registry: str) -> None:
+    """-q, --iidfile and --metadata-file tell the digest that the index gets in a registry and in an archive."""
+    name = f"{registry}/app:1"
+    told = ("-t", name, "--iidfile", "iid", "--metadata-file", "meta", "--platform", f"{ARM64},{AMD64}", ".")
+    digest = multi.id(*told)
+
+    assert digest == (multi.cwd / "iid").read_text()
+    assert {"containerimage.digest": digest, "image.name": name} == json.loads((multi.cwd / "meta").read_text())
+    assert digest == multi.id("-o", "type=oci,dest=x.tar", *told)
+    assert digest == multi.id("--push", *told)
+    packed = multi.id("-o", "type=registry,compression=gzip", *told)
+    assert digest != packed == json.loads((multi.cwd / "meta").read_text())["containerimage.digest"]
     multi.check()
 
 
