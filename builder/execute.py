@@ -96,6 +96,7 @@ class Executor:
         self._remotes = remotes
         self._repositories: Repositories | None = None
         self._canceled = False
+        self._emulators: dict[str, str] = {}
         self._trees: dict[str, LocalContext] = {}
         self._selections: dict[VertexId, Selection] = {}
         self._views: dict[tuple[DiffId, ...], View] = {}
@@ -276,7 +277,7 @@ class Executor:
         if foreign:
             from builder.foreign import check  # noqa: PLC0415 - most steps are for this machine
 
-            check(foreign, self.host, self.store.root / "tmp")
+            self._emulators = check(foreign, self.host, self.store.root / "tmp")
         if devices := [one for one, op in runs if op.devices]:
             self._run_steps().check_devices(devices)
         # What is fetched may turn out to be what was there: then no step has to run.
@@ -326,6 +327,10 @@ class Executor:
             case CopyOp():
                 return self._copied(vertex, op, inputs)
             case RunOp():
+                if op.platform in self._emulators:
+                    from builder.foreign import require  # noqa: PLC0415 - most steps are for this machine
+
+                    require(vertex, op.platform, self._emulators[op.platform], self.view(below))
                 return MadeLayer(self._run_steps().run(vertex, op, inputs, self, emit), self._now_ns(), "")
             case ScratchOp() | ContextOp() | ImageOp() | GitOp():
                 raise AssertionError(f"BUG: {vertex.name} is never made")

@@ -1,7 +1,8 @@
 """Programs for other processors: whether this kernel runs them, by itself or through an emulator (binfmt_misc).
 
 It is tried with a program of a few instructions per architecture, since handlers cannot be looked at from everywhere:
-/proc/sys/fs/binfmt_misc is not mounted in most containers, though what is registered on the host works in them.
+/proc/sys/fs/binfmt_misc is not mounted in most containers, though what is registered on the host works in them. Where
+it is mounted, it tells which emulator an image has to hold.
 """
 
 from __future__ import annotations
@@ -68,6 +69,44 @@ def reach(architecture: str, scratch: Path) -> Reach:
         if _ends_well([sys.executable, "-I", "-S", "-c", _ENTER, directory]):
             return Reach.EVERYWHERE
         return Reach.HOST if _ends_well([str(program)]) else Reach.NOWHERE
+
+
+def emulator(architecture: str) -> str | None:
+    """Return the path of the emulator that programs for `architecture` need in their own root, if that can be seen.
+
+    That is the one of a handler without flag F; see the kernel's admin-guide/binfmt-misc.
+    """
+    program = elf(architecture)
+    for directory in _mount_points():
+        for name in sorted(os.listdir(directory)):
+            if name not in ("register", "status"):
+                found = _interpreter(Path(directory, name).read_text(), program)
+                if found is not None:
+                    return found
+    return None
+
+
+def _mount_points() -> list[str]:
+    with open("/proc/self/mountinfo") as file:
+        fields = [line.split(" - ") for line in file]
+    return [before.split()[4] for before, after in fields if after.split()[0] == "binfmt_misc"]
+
+
+def _interpreter(handler: str, program: bytes) -> str | None:
+    """Return the interpreter of a handler as binfmt_misc shows it, if it runs `program` and lacks flag F."""
+    lines = handler.splitlines()
+    values = dict(line.partition(" ")[::2] for line in lines)
+    flags = values.get("flags:", "")
+    if lines[:1] != ["enabled"] or "F" in flags or "magic" not in values:
+        return None
+    magic, offset = bytes.fromhex(values["magic"]), int(values.get("offset", "0"))
+    mask = bytes.fromhex(values["mask"]) if "mask" in values else b"\xff" * len(magic)
+    shown = program[offset : offset + len(magic)]
+    # The kernel keeps the magic masked.
+    same = len(shown) == len(magic) and all(
+        a & m == b & m for a, b, m in zip(shown, magic, mask, strict=True)
+    )  # fmt: skip
+    return values.get("interpreter") if same else None
 
 
 def elf(architecture: str, code: bytes = b"") -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,11 +14,21 @@ from typing import Any
 import pytest
 
 from layerstore import Digest
-from runner.foreign import Reach, elf, reach
+from runner.foreign import Reach, _interpreter, elf, reach
+from runner.foreign import emulator as foreign_emulator
 from tests.building import Project
 
 ARM64 = "linux/arm64"
 AMD64 = "linux/amd64"
+QEMU = "/usr/bin/qemu-aarch64-static"
+HANDLER = f"""\
+enabled
+interpreter {QEMU}
+flags: OC
+offset 0
+magic 7f454c460201010000000000000000000200b700
+mask ffffffffffffff00fffffffffffffffffeffffff
+"""
 # write(1, "from arm64\n", 11), exit(0): the text lies behind the instructions.
 _HELLO = "200080d2 e1000010 620180d2 080880d2 010000d4 000080d2 a80b80d2 010000d4"
 
@@ -257,25 +268,32 @@ def test_a_processor_that_does_not_run_here(project: Project) -> None:
     assert "sparc64" == project.config("app:latest")["architecture"]
 
 
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[None]:
-    """Programs for arm64 run through qemu while a test does, in every root file system."""
-    if reach("arm64", tmp_path) is Reach.EVERYWHERE:
-        yield
-        return
-    place, name = tmp_path / "binfmt", "pybuild-test-arm64"
+@contextlib.contextmanager
+def registered(place: Path, flags: str) -> Iterator[None]:
+    """Programs for arm64 run through qemu meanwhile."""
+    name = "pybuild-test-arm64"
     place.mkdir()
     magic = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
     mask = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
     subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", place], check=True)
     try:
-        (place / "register").write_text(f":{name}:M::{magic}:{mask}:/usr/bin/qemu-aarch64-static:F")
+        (place / "register").write_text(f":{name}:M::{magic}:{mask}:{QEMU}:{flags}")
         try:
             yield
         finally:
             (place / name).write_text("-1")
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[None]:
+    """Programs for arm64 run through qemu while a test does, in every root file system."""
+    if reach("arm64", tmp_path) is Reach.EVERYWHERE:
+        yield
+        return
+    with registered(tmp_path / "binfmt", "F"):
+        yield
 
 
 @pytest.mark.root
@@ -289,6 +307,31 @@ def test_a_foreign_step_runs_through_an_emulator(project: Project, tmp_path: Pat
 
     assert "from arm64" in err
     assert {True} == set(project.cached("--platform", ARM64, ".").values())
+
+
+@pytest.mark.root
+def test_an_emulator_that_the_image_has_to_hold(project: Project, tmp_path: Path) -> None:
+    """Registered without flag F it is looked for in the image: an image that has it works, another one is refused."""
+    project.write("hello", elf("arm64", bytes.fromhex(_HELLO) + b"from arm64\n"), mode=0o755)
+    project.write("qemu", Path(QEMU).read_bytes(), mode=0o755)
+    lines = ("FROM scratch", "COPY hello /", 'RUN ["/hello"]')
+    with registered(tmp_path / "binfmt", "OC"):
+        assert QEMU == foreign_emulator("arm64")
+        project.dockerfile(*lines)
+        told = project.fails("--platform", ARM64, ".")
+        project.dockerfile(*lines[:2], f"COPY qemu {QEMU}", lines[2])
+        assert "from arm64" in project.build("--platform", ARM64, ".").err
+
+    assert f"Dockerfile:3:1: error[platform]: programs for {ARM64} need {QEMU}, which is not in the image" in told[0]
+    assert "--install arm64" in told[-1]
+
+
+def test_handlers_are_read_as_the_kernel_shows_them() -> None:
+    """Only one that is enabled, runs the program and lacks flag F names what an image has to hold."""
+    assert QEMU == _interpreter(HANDLER, elf("arm64"))
+    for other in (HANDLER.replace("enabled", "disabled"), HANDLER.replace("OC", "OCF"), "enabled\nextension .x\n"):
+        assert None is _interpreter(other, elf("arm64"))
+    assert None is _interpreter(HANDLER, elf("riscv64"))
 
 
 def test_programs_of_this_machine_run(tmp_path: Path) -> None:
