@@ -79,8 +79,13 @@ class Solver:
         self._users: dict[VertexId, list[Vertex]] = {}
         self._running = 0
         self._threads: list[threading.Thread] = []
+        self._given: deque[tuple[Vertex, Sequence[Result]]] = deque()
+        self._idle = 0
+        self._ended = False
         self._failure: BaseException | None = None
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        self._handed_out = threading.Condition(lock)
         self._emitting = threading.Lock()
 
     def solve(self, graph: Graph, *targets: Vertex) -> tuple[Result, ...]:
@@ -107,6 +112,8 @@ class Solver:
         except BaseException as error:
             self._abandon(error)
             raise
+        finally:
+            self._dismiss()
         if self._failure is not None:
             raise self._failure
         return tuple(self.results[target.id] for target in targets)
@@ -148,12 +155,38 @@ class Solver:
 
     def _start(self, vertex: Vertex) -> None:
         self._set(vertex, VertexState.RUNNING)
-        thread = threading.Thread(target=self._make, args=(vertex, self._inputs(vertex)), daemon=True)
+        self._given.append((vertex, self._inputs(vertex)))
+        if self._idle >= len(self._given):
+            self._handed_out.notify()
+            return
+        thread = threading.Thread(target=self._serve, daemon=True)
         self._threads.append(thread)
         thread.start()
 
+    def _serve(self) -> None:
+        """The life of a worker thread: make what is given, until nothing more will be.
+
+        One thread makes one vertex after the other: each has a connection to the store's database.
+        """
+        while True:
+            with self._changed:
+                self._idle += 1
+                while not self._given and not self._ended:
+                    self._handed_out.wait()
+                self._idle -= 1
+                if not self._given:
+                    return
+                vertex, inputs = self._given.popleft()
+            self._make(vertex, inputs)
+
+    def _dismiss(self) -> None:
+        """Let the worker threads end."""
+        with self._changed:
+            self._ended = True
+            self._handed_out.notify_all()
+
     def _make(self, vertex: Vertex, inputs: Sequence[Result]) -> None:
-        """The life of a worker thread: make one vertex and say what became of it."""
+        """Make one vertex and say what became of it."""
         try:
             result = self.worker.make(vertex, inputs, self.emit)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the solver's thread raises it
@@ -191,6 +224,7 @@ class Solver:
             if self._failure is None:
                 self._failure = error if isinstance(error, BuildError) else Canceled("canceled")
             self.worker.cancel()
+        self._dismiss()
         # Threads are waited for, not states: an interrupt may come between a state and its thread.
         for thread in self._threads:
             if thread.ident is not None:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 _WORTH_A_TREE = 4
 """A delta that holds more than this part of its layer is the last one over its base."""
 
+_MOST_VALUES = 500
+"""Of one statement; SQLite before 3.32 takes 999."""
+
 
 class Forms(Flag):
     """What a layer is kept as."""
@@ -262,21 +265,13 @@ class Layers:
     def _trees(self, diff_ids: Sequence[DiffId]) -> list[Path]:
         """Return the trees whose merged content is that of the layers: one for each, two for one kept as a delta."""
         home = self._home
-        now = home.clock()
         deltas: dict[DiffId, tuple[DiffId, list[bytes]]] = {}
-        with home.db.transaction():
-            missing = []
-            for diff_id in dict.fromkeys(diff_ids):
-                home.db.write("UPDATE layers SET used = ? WHERE diff_id = ?", (now, diff_id))
-                row = home.db.row(
-                    "SELECT tree, base, gone FROM layers LEFT JOIN deltas USING (diff_id) WHERE diff_id = ?", (diff_id,)
-                )
-                if row is None:
-                    raise NotFound(f"the store has no layer {diff_id}", hint="build or pull the image again")
-                if not row[0] and row[1]:
-                    deltas[diff_id] = DiffId(row[1]), row[2].split(b"\0") if row[2] else []
-                elif not row[0]:
-                    missing.append(diff_id)
+        missing = []
+        for diff_id, (tree, below, hidden) in self._claimed(list(dict.fromkeys(diff_ids))).items():
+            if not tree and below:
+                deltas[diff_id] = DiffId(below), hidden.split(b"\0") if hidden else []
+            elif not tree:
+                missing.append(diff_id)
         for diff_id in missing:
             self._packer.unpack(diff_id)
         trees: list[Path] = []
@@ -291,6 +286,37 @@ class Layers:
             else:
                 trees += [_path(tree_path(home, base)), _path(delta_path(home, diff_id))]
         return trees
+
+    def _claimed(self, diff_ids: Sequence[DiffId]) -> dict[DiffId, tuple[int, str | None, bytes | None]]:
+        """Return whether there is a whole tree of each layer, and its base and what that has too much; kept by a lease.
+
+        NotFound.
+        """
+        home = self._home
+        rows = self._kept_as(diff_ids)
+        if not all(diff_id in rows and home.is_claimed(rows[diff_id][3]) for diff_id in diff_ids):
+            now = home.clock()
+            with home.db.transaction():
+                for diff_id in diff_ids:
+                    home.db.write("UPDATE layers SET used = ? WHERE diff_id = ?", (now, diff_id))
+                rows = self._kept_as(diff_ids)
+        for diff_id in diff_ids:
+            if diff_id not in rows:
+                raise NotFound(f"the store has no layer {diff_id}", hint="build or pull the image again")
+        return {diff_id: rows[diff_id][:3] for diff_id in diff_ids}
+
+    def _kept_as(self, diff_ids: Sequence[DiffId]) -> dict[DiffId, tuple[int, str | None, bytes | None, int]]:
+        found: dict[DiffId, tuple[int, str | None, bytes | None, int]] = {}
+        for at in range(0, len(diff_ids), _MOST_VALUES):
+            some = diff_ids[at : at + _MOST_VALUES]
+            marks = ", ".join("?" * len(some))
+            rows = self._home.db.rows(
+                "SELECT diff_id, tree, base, gone, used FROM layers LEFT JOIN deltas USING (diff_id)"  # noqa: S608
+                f" WHERE diff_id IN ({marks})",
+                some,
+            )
+            found.update({DiffId(diff_id): (tree, base, gone, used) for diff_id, tree, base, gone, used in rows})
+        return found
 
     def _draft(self, ordered: list[Entry], like: DiffId | None) -> _Draft:
         """Return how to write a tree: as a delta over that of `like`, or over what that one is a delta of, or whole."""
