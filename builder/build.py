@@ -141,7 +141,11 @@ def build(
         sources = ImageSources(
             store, client, clock=clock, emit=progress.emit, pull=options.pull, several_platforms=several
         )
-        plans = plan_platforms(dockerfile, options.plan, options.platforms or (options.plan.platform,), sources)
+        try:
+            plans = plan_platforms(dockerfile, options.plan, options.platforms or (options.plan.platform,), sources)
+        except BuildError:
+            _warn(store, options, dockerfile, sources.used, None, progress)
+            raise
         graph, targets = plans[0].graph, [planned.target for planned in plans]
         ignore = _ignore_file(graph, options)
         _warn(store, options, dockerfile, sources.used, ignore, progress)

@@ -71,7 +71,7 @@ class CheckPlanner(Planner):
         self.steps: dict[int, list[PlannedStep]] = {}
         super().__init__(dockerfile, options.plan.replace(allow=_ENTITLEMENTS), self.store_bases)
         self.instructions = CheckInstructions(self)
-        self.global_names = {self.expand(p.name, self.globals) for arg in dockerfile.global_args for p in arg.pairs}
+        self.global_names = {pair.name.text for arg in dockerfile.global_args for pair in arg.pairs}
 
     def check(self, *, whole: bool) -> None:
         """Plan what is to be looked at; the linter gets the findings, LocatedError ends it."""
@@ -198,15 +198,19 @@ class CheckPlanner(Planner):
 
     def _undeclared(self, from_: grammar.From, word: Word) -> grammar.Expansion:
         """Expand a word of FROM, and tell of variables that no ARG above the first FROM declares."""
+        fault: grammar.ExpandError | None = None
         try:
             expansion = grammar.expand(word.text, self.globals, escape=self.escape)
+            unset = expansion.unset
         except grammar.ExpandError as error:
-            raise self.expansion_error(word, error) from error
+            fault, unset = error, error.unset
         declared = {pair.name.text for arg in self.dockerfile.global_args for pair in arg.pairs} | set(self.globals)
-        for name in sorted(expansion.unset - declared):
+        for name in sorted(unset - declared):
             near = nearest(name, sorted(declared))
             fix = rename(name, near, word, self.text) if near else None
             self.tell(UndefinedArgInFrom(), from_, name, f" (did you mean {near}?)" if near else "", fix=fix)
+        if fault is not None:
+            raise self.expansion_error(word, fault) from fault
         return expansion
 
     def _constant_platform(self, stage: grammar.Stage, text: str) -> None:
@@ -264,8 +268,9 @@ class CheckPlanner(Planner):
             try:
                 expansion = grammar.expand(word.text, env, escape=self.escape)
             except grammar.ExpandError as error:
+                self._undefined(current, word, error.unset)
                 raise self.expansion_error(word, error) from error
-            self._undefined(current, word, expansion)
+            self._undefined(current, word, expansion.unset)
             return expansion.text
         return super().expand(word, env)
 
@@ -276,15 +281,15 @@ class CheckPlanner(Planner):
         for heredoc in instruction.heredocs:
             if heredoc.expand:
                 expansion = grammar.expand_heredoc(heredoc.content, self.current.stage.env)
-                self._undefined(self.current, Word(text=heredoc.text, span=heredoc.span), expansion)
+                self._undefined(self.current, Word(text=heredoc.text, span=heredoc.span), expansion.unset)
 
-    def _undefined(self, current: _Current, word: Word, expansion: grammar.Expansion) -> None:
+    def _undefined(self, current: _Current, word: Word, unset: frozenset[str]) -> None:
         if (word.span, word.text) in current.seen or not current.known:
             return
         current.seen.add((word.span, word.text))
         declared = {name for name, _ in current.stage.args} | NEVER_IN_ENV
-        for name in sorted(expansion.unset - declared):
-            near = nearest(name, sorted(current.stage.env))
+        for name in sorted(unset - declared):
+            near = nearest(name, current.stage.assigned)
             fix = self._declaration(current, name)
             if fix is None and near and not current.stage.trigger:
                 fix = rename(name, near, word, self.text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+MODE_FORMS = "give an octal mode such as 0644, or a symbolic one such as u=rwX,go=rX"
 _OCTAL = re.compile(r"[0-7]+\Z")
 _CLAUSE = re.compile(r"([augo]*)((?:[-+=][rwxXstugo]*)+)\Z")
 _ACTION = re.compile(r"([-+=])([rwxXstugo]*)")

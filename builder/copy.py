@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.chmod import Mode, ModeError, parse_mode
+from builder.chmod import MODE_FORMS, Mode, ModeError, parse_mode
 from builder.chown import Owner, OwnerError, needs_names, resolve_owner
 from builder.errors import BuildError
 from builder.filetree import EmptyTree, FileTree, clean
@@ -534,9 +534,7 @@ class _Planner:
         try:
             return parse_mode(self._spec.chmod) if self._spec.chmod else None
         except ModeError as error:
-            raise CopyError(
-                FLAGS, str(error), hint="give an octal mode such as 0644, or a symbolic one such as u=rwX,go=rX"
-            ) from error
+            raise CopyError(FLAGS, str(error), hint=MODE_FORMS) from error
 
     def _resolve_owner(self) -> Owner | None:
         chown = self._spec.chown

@@ -103,7 +103,7 @@ class Instructions:
         """ARG: a build argument beats the default here, which beats the global scope; pairs apply left to right."""
         texts = []
         for pair in instruction.pairs:
-            name = self._planner.expand(pair.name, stage.env)
+            name = pair.name.text  # as written: a variable in it is none
             if name in self._planner.options.build_args:
                 value: str | None = self._planner.options.build_args[name]
             elif pair.value is not None:
@@ -111,7 +111,7 @@ class Instructions:
             else:
                 value = self._planner.globals.get(name)
             if value is not None and name not in NEVER_IN_ENV:
-                stage.env[name] = value
+                stage.assign({name: value})
             stage.args.append((name, value))
             texts.append(name if value is None else f"{name}={value}")
         stage.config.commit("ARG " + " ".join(texts))
@@ -125,7 +125,7 @@ class Instructions:
     def _env(self, stage: StageState, instruction: grammar.Env) -> None:
         pairs = self._pairs(stage, instruction.pairs)
         for key, value in pairs:
-            stage.env[key] = value
+            stage.assign({key: value})
             stage.config.set_env(key, value)
         stage.config.commit("ENV " + " ".join(f"{key}={value}" for key, value in pairs))
 

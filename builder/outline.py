@@ -189,7 +189,7 @@ class _Outliner(Planner):
                 raise self.error("mount", str(error), word.span, hint=getattr(error, "hint", "")) from error
 
     def _argument(self, instruction: grammar.Arg, pair: grammar.ArgPair, scope: dict[str, str]) -> Argument:
-        name = self.expand(pair.name, scope)
+        name = pair.name.text
         value = self.options.build_args.get(name)
         if value is None:
             value = self.expand(pair.value, scope) if pair.value else self.globals.get(name)
@@ -201,7 +201,7 @@ class _Outliner(Planner):
     def _global_args(self, used: set[str], seen: set[str]) -> Iterator[Argument]:
         for instruction in reversed(self.dockerfile.global_args):
             for pair in reversed(instruction.pairs):
-                name = self.expand(pair.name, self.globals)
+                name = pair.name.text
                 if name not in used:
                     continue
                 if pair.value is not None:
@@ -213,7 +213,7 @@ class _Outliner(Planner):
                     yield Argument(name=name, description=description, value=value, span=instruction.span)
 
     def _declared(self) -> set[str]:
-        return {self.expand(pair.name, self.globals) for arg in self.dockerfile.global_args for pair in arg.pairs}
+        return {pair.name.text for arg in self.dockerfile.global_args for pair in arg.pairs}
 
     def _names(self, word: grammar.Word) -> set[str]:
         """The variables that a word names; LocatedError if it cannot be expanded."""

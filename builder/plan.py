@@ -215,7 +215,7 @@ class Planner:
         scope.update({name: given[name] for name in scope if name in given})
         for instruction in self.dockerfile.global_args:
             for pair in instruction.pairs:
-                name = self.expand(pair.name, scope)
+                name = pair.name.text
                 if name in given:
                     scope[name] = given[name]
                 elif name in self.options.global_args:
@@ -347,6 +347,8 @@ class Planner:
         context = context or self.named_context(name)
         match context:
             case None if name == "scratch":
+                # Nothing is for no platform: what --platform says is not asked.
+                platform = self.options.platform
                 return self._fresh(ImageConfig.scratch(platform), self._vertex(ScratchOp()), platform)
             case None:
                 base = self._base(name, platform, from_.image.span)
@@ -369,7 +371,7 @@ class Planner:
 
     def _fresh(self, config: ImageConfig, tip: Vertex, platform: Platform) -> StageState:
         stage = StageState(config, tip, platform)
-        stage.env = config.env
+        stage.assign(config.env)
         return stage
 
     def _name_source(self, stage: StageState) -> None:

@@ -19,9 +19,9 @@ def expand_ports(text: str) -> list[str]:
     container, _, protocol = spec.partition("/")
     protocol = protocol.lower() or "tcp"
     if not container:
-        raise InvalidPort(f"no port specified: {spec}<empty>")
+        raise InvalidPort(f'invalid port: "{text}": no port specified')
     if protocol not in PROTOCOLS:
-        raise InvalidPort(f"invalid proto: {protocol}")
+        raise InvalidPort(f'invalid port: "{text}": invalid proto: {protocol}')
     address, _, host = ahead.rpartition(":")
     _check_address(address)
     low, high = _range(container, "containerPort")

@@ -22,8 +22,9 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 class StageState:
     """A stage while it is planned: the state that instructions change.
 
-    `env` is what variables are replaced from, `args` the ARGs so far with their values. `label` and `index` of `total`
-    are the stage's part of its steps' names; `trigger` is set while ONBUILD triggers of the base are planned.
+    `env` is what variables are replaced from, `assigned` its names, that set last at the end, `args` the ARGs so far with
+    their values. `label` and `index` of `total` are the stage's part of its steps' names; `trigger` is set while ONBUILD
+    triggers of the base are planned.
     """
 
     def __init__(self, config: ImageConfig, tip: Vertex, platform: Platform) -> None:
@@ -31,6 +32,7 @@ class StageState:
         self.tip = tip
         self.platform = platform
         self.env: dict[str, str] = {}
+        self.assigned: dict[str, None] = {}
         self.args: list[tuple[str, str | None]] = []
         self.written: grammar.Stage
         self.name = ""
@@ -44,9 +46,18 @@ class StageState:
     def fork(self) -> StageState:
         """Return what a stage that is based on this one starts with: what ENV set there beats its ARGs here."""
         stage = StageState(self.config.fork(), self.tip, self.platform)
-        stage.env = self.env | self.config.env
+        stage.assigned = dict(self.assigned)
+        stage.env = dict(self.env)
+        stage.assign(self.config.env)
         stage.args = list(self.args)
         return stage
+
+    def assign(self, values: Mapping[str, str]) -> None:
+        """Set variables."""
+        self.env.update(values)
+        for name in values:
+            self.assigned.pop(name, None)
+            self.assigned[name] = None
 
     @property
     def shell(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import grammar
+from builder.chmod import MODE_FORMS, ModeError, parse_mode
 from builder.copy import CopySpec, PathSource, Source, TextSource, TreeSource
 from builder.filetree import clean
 from builder.graph import Vertex
@@ -84,6 +85,12 @@ class StepPlanner:
             self._grants = Grants(self._planner.options.allow, self._planner.options.cdi_directories)
         return tuple(self._grants.request(word) for word in instruction.devices)
 
+    def _check_mode(self, text: str, instruction: grammar.Copy | grammar.Add) -> None:
+        try:
+            parse_mode(text)
+        except ModeError as error:
+            raise self._planner.error("flags", str(error), instruction.span, hint=MODE_FORMS) from error
+
     def _run_command(
         self, stage: StageState, instruction: grammar.Run
     ) -> tuple[tuple[str, ...], tuple[tuple[str, bytes], ...]]:
@@ -107,6 +114,8 @@ class StepPlanner:
         # In the reference's order: of several faults the same one is told.
         chown = self._flag(stage, instruction.chown)
         chmod = self._flag(stage, instruction.chmod)
+        if chmod:
+            self._check_mode(chmod, instruction)
         sources, remotes, repositories = self._sources(stage, instruction)
         dest = self._planner.expand(instruction.destination, stage.env)
         is_copy = isinstance(instruction, grammar.Copy)
@@ -202,6 +211,8 @@ class StepPlanner:
                 message = f'checksum mismatch "{checksum}" != "{op.checksum}"'
                 raise self._planner.error("checksum", message, word.span, hint="say it in one place")
             repositories[at] = (text, op.replace(checksum=op.checksum or checksum))
+            return
+        if not checksum:
             return
         if not remotes:
             message = "checksum requires HTTP(S) or Git sources"

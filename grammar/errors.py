@@ -50,7 +50,11 @@ class ResolveError(LocatedGrammarError):
 
 
 class ExpandError(GrammarError):
-    """A word whose variables cannot be expanded; the caller knows its place."""
+    """A word whose variables cannot be expanded; the caller knows its place. `unset` are those it named in vain."""
+
+    def __init__(self, message: str, *, hint: str = "", unset: frozenset[str] = frozenset()) -> None:
+        super().__init__(message, hint=hint)
+        self.unset = unset
 
 
 class DeviceError(GrammarError):

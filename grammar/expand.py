@@ -12,6 +12,7 @@ from grammar.record import Record
 from grammar.text import WIDE_BLANKS, quote
 
 _SPECIAL = "@*#?-$!"
+_END = "\ufffd"
 
 
 class Expansion(Record):
@@ -112,7 +113,8 @@ class Lexer:
         try:
             return self._until("", raw_escapes=self._raw_escapes)
         except _SyntaxFault as fault:
-            raise ExpandError(f"failed to process {quote(self._source)}: {fault}", hint=fault.hint) from None
+            message = f"failed to process {quote(self._source)}: {fault}"
+            raise ExpandError(message, hint=fault.hint, unset=frozenset(self.unset)) from None
         except RecursionError:
             raise ExpandError(
                 f"failed to process {quote(self._source)[:80]}: substitutions are nested too deeply"
@@ -269,19 +271,21 @@ class Lexer:
             if value is None:
                 return f"${{{name}}}" if self._keep_unset else ""
             return value
-        if operator == "":
-            raise _SyntaxFault("syntax error: missing '}'", hint=_CLOSE)
         if operator == "/":
             return self._replaced(name)
+        if operator == "" or operator not in ":-+?#%":
+            # The reference shows the end of the text as a character.
+            hint = _FORMS if operator else _CLOSE
+            raise _SyntaxFault(f"unsupported modifier ({operator or _END}) in substitution", hint=hint)
         if operator == ":":
             operator = self._next()
             modifier += operator
-        if operator == "" or operator not in "-+?#%" or modifier in (":#", ":%"):
-            if operator == "":
-                raise _SyntaxFault("syntax error: missing '}'", hint=_CLOSE)
-            raise _SyntaxFault(f"unsupported modifier ({modifier}) in substitution", hint=_FORMS)
-        word = self._operand("}", raw_escapes=operator in "#%")
+            if operator in ("#", "%"):
+                raise _SyntaxFault(f"unsupported modifier ({modifier}) in substitution", hint=_FORMS)
+        word = self._operand("}", raw_escapes=operator in ("#", "%"))
         value = self._look_up(name)
+        if modifier[0] == ":" and operator not in ("-", "+", "?"):
+            raise _SyntaxFault(f"unsupported modifier ({modifier}) in substitution", hint=_FORMS)
         if value is None and self._keep_unset:
             return f"${{{name}{modifier}{word}}}"
         if operator in "#%":
@@ -306,12 +310,12 @@ class Lexer:
         pattern = self._operand("/", raw_escapes=True)
         replacement = self._operand("}", raw_escapes=True)
         value = self._look_up(name)
-        if value is None:
-            return f"${{{name}/{pattern}/{replacement}}}" if self._keep_unset else ""
+        if value is None and self._keep_unset:
+            return f"${{{name}/{pattern}/{replacement}}}"
         from grammar.pattern import replace  # noqa: PLC0415 - few files use patterns
 
         try:
-            return replace(value, pattern, replacement, everywhere=everywhere)
+            return replace(value or "", pattern, replacement, everywhere=everywhere)
         except ValueError as error:
             raise _SyntaxFault(f"invalid pattern ({pattern}) in substitution: {error}", hint=_PATTERNS) from None
 

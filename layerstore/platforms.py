@@ -28,6 +28,8 @@ _KNOWN = {"386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le
 _KNOWN |= {"riscv64", "s390x", "wasm"}
 _SYSTEMS = {"aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "linux", "macos", "netbsd", "openbsd"}
 _SYSTEMS |= {"plan9", "solaris", "wasip1", "windows"}
+_COMPONENT = "^[A-Za-z0-9_.-]+$"
+_SYSTEM = r"^([A-Za-z0-9_-]+)(?:\\(([A-Za-z0-9_.%-]*)((?:\\+[A-Za-z0-9_.%-]+)*)\\))?$"
 _FORM = "write OS/ARCH[/VARIANT], for example linux/arm64"
 
 
@@ -68,20 +70,24 @@ class Platform(NamedTuple):
     def parse(cls, text: str, *, host: Platform) -> Self:
         """Take `OS`, `ARCH`, `OS/ARCH` or `OS/ARCH/VARIANT`; the rest is that of `host`. Raises InvalidPlatform."""
         parts = text.strip().split("/")
+        if "*" in text:
+            raise InvalidPlatform(f'"{text}": wildcards not yet supported: invalid argument', hint=_FORM)
         for at, part in enumerate(parts):
             if not part or not all(c.isalnum() or c in "_-." for c in part):
                 what = "component" if at else "OS component"
-                message = f'"{part}" is an invalid {what} of "{text}": letters, digits, "_", "-" and "." make one'
+                form = f'"{_COMPONENT if at else _SYSTEM}": invalid argument'
+                which = "platform specifier" if at else "OSAndVersion specifier"
+                message = f'"{part}" is an invalid {what} of "{text}": {which} component must match {form}'
                 raise InvalidPlatform(message, hint=_FORM)
         if len(parts) > 3:
-            raise InvalidPlatform(f'"{text}": cannot parse platform specifier', hint=_FORM)
+            raise InvalidPlatform(f'"{text}": cannot parse platform specifier: invalid argument', hint=_FORM)
         if len(parts) > 1:
             return cls.of(*parts)
         if parts[0].lower() in _SYSTEMS:
             return cls.of(parts[0], host.architecture, host.variant)
         platform = cls.of(host.os, parts[0])
         if platform.architecture not in _KNOWN:
-            raise InvalidPlatform(f'"{text}": unknown operating system or architecture', hint=_FORM)
+            raise InvalidPlatform(f'"{text}": unknown operating system or architecture: invalid argument', hint=_FORM)
         return platform
 
     @property
