@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from layerstore.registry.client import Client
 
 
-RULES = "1"
+RULES = "2"
 """Counted up when rules change what they say: what a build remembers of them is then asked anew."""
 
 UNDATED_NS = 1_000_000_000 * 1_000_000_000

@@ -19,6 +19,7 @@ from grammar.lint.rule import Violation
 from grammar.lint.rules import FILE_RULES
 from grammar.lint.selection import REFERENCE, Selection
 from grammar.record import Record
+from grammar.source import read_directives
 from layerstore import Store
 
 _ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
@@ -36,9 +37,17 @@ class Report(Record):
     error: BuildError | None
 
 
-def options_text(dockerfile: grammar.Dockerfile, build_args: Mapping[str, str]) -> str:
-    """Return the options of the check as written: the build argument takes the place of the directive."""
-    return build_args.get(_ARGUMENT, dockerfile.ast.directives.get("check", ""))
+def check_options(dockerfile: grammar.Dockerfile, build_args: Mapping[str, str]) -> CheckOptions:
+    """Return the options of the check: the build argument takes the place of the directive; CheckOptionError.
+
+    The directive ends at its first space. Other than the parser's own directives it may stand below a line `#!…`.
+    """
+    if _ARGUMENT in build_args:
+        return CheckOptions.parse(build_args[_ARGUMENT], where=f"build-arg:{_ARGUMENT}")
+    directives, text = dockerfile.ast.directives, dockerfile.ast.source
+    if text.startswith("#!"):
+        directives = read_directives(text.partition("\n")[2])
+    return CheckOptions.parse(directives.get("check", "").partition(" ")[0])
 
 
 def check(
@@ -54,7 +63,7 @@ def check(
     Stages that the target does not need are looked at if `whole` is set and no target is given. The rules are those of
     the reference unless `selection` says otherwise.
     """
-    wanted = CheckOptions.parse(options_text(dockerfile, options.plan.build_args))
+    wanted = check_options(dockerfile, options.plan.build_args)
     linter = Linter(wanted, selection)
     linter.check_file(FILE_RULES, dockerfile)
     error: BuildError | None = None

@@ -416,7 +416,7 @@ def _matches(source: PathSource, tree: FileTree, label: str, path: bytes) -> lis
     except BadPattern as error:
         raise CopyError(
             source.word,
-            f"{error} in the source {os.fsdecode(source.path)!r}",
+            f"invalid includepatterns: [{os.fsdecode(path)}]: {error}",
             hint="write [[] for the character [ itself",
         ) from error
     base = b""

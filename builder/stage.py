@@ -22,9 +22,9 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 class StageState:
     """A stage while it is planned: the state that instructions change.
 
-    `env` is what variables are replaced from, `assigned` its names, that set last at the end, `args` the ARGs so far with
-    their values. `label` and `index` of `total` are the stage's part of its steps' names; `trigger` is set while ONBUILD
-    triggers of the base are planned.
+    `env` is what variables are replaced from, `assigned` its names, that set last at the end, `args` the ARGs so far
+    and their values. `label` and `index` of `total` are the stage's part of its steps' names; `trigger` is set while
+    ONBUILD triggers of the base are planned.
     """
 
     def __init__(self, config: ImageConfig, tip: Vertex, platform: Platform) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,10 @@ class StepPlanner:
         ):
             if wanted and granted not in self._planner.options.allow:
                 raise self._planner.error(
-                    "entitlement", f"{granted} is not allowed", instruction.span, hint=f"pass --allow {granted}"
+                    "entitlement",
+                    f"failed to load LLB: {granted} is not allowed",
+                    instruction.span,
+                    hint=f"pass --allow {granted}",
                 )
 
     def _devices(self, instruction: grammar.Run) -> tuple[DeviceRequest, ...]:
@@ -220,9 +224,8 @@ class StepPlanner:
         try:
             digest = Digest.parse(checksum)
         except ValueError as error:
-            message = f"invalid checksum digest {checksum!r}"
             hint = "write --checksum=sha256: and the 64 hex digits that sha256sum prints"
-            raise self._planner.error("checksum", message, word.span, hint=hint) from error
+            raise self._planner.error("checksum", _why_no_digest(checksum), word.span, hint=hint) from error
         remotes[0] = remotes[0].replace(checksum=str(digest))
 
     def _repository(self, instruction: grammar.Copy | grammar.Add, word: Word, text: str) -> GitOp | None:
@@ -277,6 +280,19 @@ class StepPlanner:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+def _why_no_digest(text: str) -> str:
+    """What is wrong with a checksum, in the words of the reference's library."""
+    algorithm, _, digits = text.partition(":")
+    if not re.fullmatch(r"[a-z0-9]+([.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+", text):
+        return "invalid checksum digest format"
+    length = {"sha256": 64, "sha384": 96, "sha512": 128}.get(algorithm)
+    if length is None:
+        return "unsupported digest algorithm"
+    if len(digits) != length:
+        return "invalid checksum digest length"
+    return "invalid checksum digest format" if algorithm == "sha256" else f"{algorithm} checksums are not supported"
 
 
 def _proxies(given: Mapping[str, str], env: Mapping[str, str]) -> tuple[str, ...]:

@@ -78,6 +78,8 @@ def parse_mount(text: str, *, expand: Callable[[str], str] | None = None) -> Mou
 def _options(text: str, expand: Callable[[str], str] | None) -> dict[str, str | None]:
     """The options by their main names; None stands for a value that cannot be known yet."""
     options: dict[str, str | None] = {}
+    if not text:
+        raise MountError("failed to parse csv mounts: EOF", hint=f"the keys are {', '.join(KEYS)}")
     for field in _fields(text):
         key, equals, value = field.partition("=")
         key = key.lower()

@@ -246,6 +246,16 @@ class Source:
         )
 
 
+def read_directives(text: str) -> dict[str, str]:
+    """Return the directives at the top of a text; none of them if one is repeated or means nothing."""
+    source = Source(text.encode("utf-8", "surrogateescape"))
+    try:
+        next(source.lines(), None)
+    except ParseError:
+        return {}
+    return source.directives
+
+
 def _only_newlines(text: str) -> bool:
     """Whether `str.splitlines` breaks the text at newlines only, carriage returns before them included."""
     return text.isascii() and not re.search(r"[\x0b\x0c\x1c\x1d\x1e]|\r(?!\n)", text)

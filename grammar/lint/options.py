@@ -17,15 +17,18 @@ class CheckOptionError(GrammarError):
 
 
 class CheckOptions(Record):
-    """Which rules are looked at; "all" stands for every rule. `error` makes violations an error of the build."""
+    """Which rules are looked at; "all" alone stands for every rule. `error` makes violations errors of the build."""
 
     skip: frozenset[str] = field(default=frozenset())
     experimental: frozenset[str] = field(default=frozenset())
     error: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> CheckOptions:
-        """Read the value of the directive; CheckOptionError. Names of rules are taken as they are, known or not."""
+    def parse(cls, text: str, *, where: str = "check options") -> CheckOptions:
+        """Read the value of the directive; CheckOptionError, which names `where` it stands.
+
+        Names of rules are taken as they are, known or not.
+        """
         if not text.strip():
             return cls()
         found: dict[str, frozenset[str]] = {}
@@ -36,10 +39,10 @@ class CheckOptions(Record):
             if not equals or key not in ("skip", "experimental", "error"):
                 hint = "the options are skip=RULE,…, experimental=RULE,… and error=true, separated by ;"
                 raise CheckOptionError(
-                    f"failed to parse check options: invalid check option {quote(key if equals else part)}", hint=hint
+                    f"failed to parse {where}: invalid check option {quote(key if equals else part)}", hint=hint
                 )
             if key == "error":
-                error = _boolean(part, value)
+                error = _boolean(part, value, where)
             else:
                 found[key] = frozenset(name.strip() for name in value.split(","))
         return cls(
@@ -49,17 +52,21 @@ class CheckOptions(Record):
     def wants(self, name: str, *, experimental: bool) -> bool:
         """Say whether the rule called `name` is looked at; skipping says nothing about an experimental one."""
         if experimental:
-            return bool(self.experimental & {ALL, name})
-        return not self.skip & {ALL, name}
+            return _names(self.experimental, name)
+        return not _names(self.skip, name)
 
 
-def _boolean(part: str, value: str) -> bool:
+def _names(rules: frozenset[str], name: str) -> bool:
+    return name in rules or rules == {ALL}
+
+
+def _boolean(part: str, value: str, where: str) -> bool:
     if value in _TRUE:
         return True
     if value in _FALSE:
         return False
     message = (
-        f"failed to parse check options: failed to parse check option {quote(part)}: "
+        f"failed to parse {where}: failed to parse check option {quote(part)}: "
         f"strconv.ParseBool: parsing {quote(value)}: invalid syntax"
     )
     raise CheckOptionError(message, hint="write error=true or error=false")

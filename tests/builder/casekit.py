@@ -15,7 +15,7 @@ from builder.check import check as check_dockerfile
 from builder.context import LocalContext
 from builder.copy import CopySpec, PathSource, plan_copy, select
 from builder.errors import BuildError, LocatedError
-from builder.events import Completed, Event, Planned
+from builder.events import Completed, Event, Planned, Warned
 from builder.plan import ImageContext, LocalDirectory, NamedContext, PlanOptions
 from grammar import GrammarError, LocatedGrammarError
 from layerstore import Compression, Store, StoreError
@@ -160,19 +160,36 @@ def check(store: Store, folder: Path, place: Path) -> list[str]:
 
 
 def check_image(store: Store, case: load.Case, place: Path) -> list[str]:
-    built = run_build(store, case.steps[0].build, place, Recording())
+    progress = Recording()
+    built = run_build(store, case.steps[0].build, place, progress)
     actual = describe(store, case, built)
     forget_times(case, actual["tree"])
-    return load.compare(actual, case.expected)
+    return load.compare(actual, case.expected) + _compare_warnings(progress, case)
 
 
 def check_error(store: Store, case: load.Case, place: Path) -> list[str]:
     expected = case.expected["error"]
+    progress = Recording()
     try:
-        run_build(store, case.steps[0].build, place, Recording())
+        run_build(store, case.steps[0].build, place, progress)
     except ERRORS as error:
-        return _compare_error(error, expected)
+        return _compare_error(error, expected) + _compare_warnings(progress, case)
     return ["the build should have failed"]
+
+
+def place_of(warning: Mapping[str, Any]) -> tuple[int, str]:
+    """Return what warnings are sorted by."""
+    return warning["line"], warning["rule"]
+
+
+def _compare_warnings(progress: Recording, case: load.Case) -> list[str]:
+    if "warnings" not in case.record:
+        return []
+    told = [event.diagnostic for event in progress.events if isinstance(event, Warned)]
+    warnings = [{"rule": one.code, "line": one.span.start.line} for one in told if one.span is not None]
+    warnings.sort(key=place_of)
+    wanted = case.expected["warnings"]
+    return [] if warnings == wanted else [f"the build warns {warnings}, should {wanted}"]
 
 
 def _compare_error(error: Exception, expected: Mapping[str, Any]) -> list[str]:

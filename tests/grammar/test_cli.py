@@ -112,7 +112,7 @@ def test_expand_a_batch(tmp_path: Path) -> None:
         {"result": "1"},
         {"result": ["1", "2", "x y"]},
         {"result": "$A"},
-        {"error": "failed to process \"${A\": unsupported modifier (\ufffd) in substitution"},
+        {"error": 'failed to process "${A": unsupported modifier (\ufffd) in substitution'},
         {"result": "é"},
     ]
 

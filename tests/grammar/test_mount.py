@@ -63,7 +63,7 @@ def test_variables() -> None:
         ("type=cach,target=/c", 'unsupported mount type "cach" (did you mean cache?)'),
         ("type=cache,sharing=x", 'unsupported sharing value "x"'),
         ("target", "invalid field 'target' must be a key=value pair"),
-        ("", "invalid field '' must be a key=value pair"),
+        ("", "failed to parse csv mounts: EOF"),
         ("from=$X,target=/x", "'from' doesn't support variable expansion, define alias stage instead"),
         ("target=/x,ro=maybe", "invalid value for ro: maybe"),
         ("target=/x,mode=0700", 'mode not allowed for "bind" type mounts'),

@@ -27,6 +27,7 @@ from tests.builder import casekit
 from tests.cases import load, oci
 
 PLACE = re.compile(r"^\S*:(\d+)$")
+WARNED = re.compile(r"^#\d+ WARN: (\w+): .* \(line (\d+)\)$", re.MULTILINE)
 MARKED = re.compile(r"^\s*(\d+) \| >>> ")
 SOLVE = "failed to solve: "
 # Parts of messages that name the engine's own places, or that pybuild says otherwise: `Dockerfile:3:6: error[code]: …`.
@@ -90,8 +91,9 @@ def answer(engine: Engine, store: Store, folder: Path, place: Path) -> dict[str,
     if case.expect == "cache":
         return {"builds": [_cache_steps(engine, case, step, place) for step in case.steps]}
     made, printed = engine.build(case.steps[0].build, place, "plain")
+    warned = {"warnings": _warnings(printed)} if "warnings" in case.record else {}
     if made is None:
-        return {"error": _error(printed)}
+        return {"error": _error(printed)} | warned
     base = store.images.get(Reference.parse("busybox").canonical)
     assert base is not None
     image = oci.read_layout(made)
@@ -116,7 +118,12 @@ def answer(engine: Engine, store: Store, folder: Path, place: Path) -> dict[str,
     if "layer_files" in case.record:
         found["layer_files"] = [oci.layer_files(one) for one in image.layers[below:]]
     casekit.forget_times(case, tree)
-    return {key: value for key, value in found.items() if key not in case.omit}
+    return {key: value for key, value in (found | warned).items() if key not in case.omit}
+
+
+def _warnings(printed: str) -> list[dict[str, Any]]:
+    """Take rules and lines of the warnings out of what a build printed."""
+    return sorted(({"rule": rule, "line": int(line)} for rule, line in WARNED.findall(printed)), key=casekit.place_of)
 
 
 def _error(printed: str) -> dict[str, Any]:
