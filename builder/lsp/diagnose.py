@@ -1,5 +1,7 @@
 """What is wrong with a document: what the parser refuses, else what a build would, and what `pybuild check` says.
 
+Of a document with errors that is what it says of the part above the first.
+
 Nothing is pulled: base images are looked up in the store, if there is one.
 """
 
@@ -19,7 +21,7 @@ from builder.fix import fix
 from builder.lsp.document import Document
 from builder.plan import PlanOptions
 from grammar import Diagnostic, GrammarError, LocatedGrammarError, Position, Span
-from grammar.lint.rule import Violation
+from grammar.lint.rule import GraphRule, Violation
 from grammar.lint.selection import Selection
 from grammar.record import Record
 from layerstore import Store
@@ -45,14 +47,15 @@ class Problem(Record):
 
 
 def diagnose(document: Document, project: Project) -> tuple[Problem, ...]:
-    """Return what is wrong, in the order of the file; a file that cannot be parsed is not looked at any further."""
+    """Return what is wrong, in the order of the file."""
     draft = document.draft
     if draft.faults:
-        return _problems(draft.faults)
+        return tuple(sorted((*_problems(draft.faults), *_above(document, project, draft.faults)), key=_place))
     try:
         dockerfile = grammar.resolve(draft.ast)
     except LocatedGrammarError as error:
-        return _problems(error.diagnostics)
+        found = (*_problems(error.diagnostics), *_above(document, project, error.diagnostics))
+        return tuple(sorted(found, key=_place))
     selection, refused = _selection(document)
     try:
         report = check(project.store, _options(document, project), dockerfile, whole=True, selection=selection)
@@ -67,8 +70,27 @@ def diagnose(document: Document, project: Project) -> tuple[Problem, ...]:
     return tuple(sorted(problems, key=_place))
 
 
+def _above(document: Document, project: Project, faults: Iterable[Diagnostic]) -> Iterator[Problem]:
+    """Yield the warnings about what stands above all `faults`, of rules that need not know what follows."""
+    first = min((one.span.start for one in faults if one.span is not None), default=Position(1, 1))
+    ast = document.draft.ast
+    known = tuple(one for one in ast.instructions if one.span.end <= first)
+    if not any(isinstance(one, grammar.From) for one in known):
+        return
+    try:
+        dockerfile = grammar.resolve(ast.replace(instructions=known))
+        selection, _ = _selection(document)
+        report = check(project.store, _options(document, project), dockerfile, whole=True, selection=selection)
+    except GrammarError:
+        return
+    for violation in report.violations:
+        # Later lines may use a stage, or copy what an ignore file hides.
+        if not isinstance(violation.rule, GraphRule) and violation.file is None and violation.span.end <= first:
+            yield _violated(violation)
+
+
 def repaired(document: Document, project: Project) -> str:
-    """Return the text of a document, which has no errors, with all repairs made that are safe."""
+    """Return the text of a document with all repairs made that are safe; GrammarError if it cannot be read."""
     selection, _ = _selection(document)
     return fix(project.store, _options(document, project), selection).text.decode()
 

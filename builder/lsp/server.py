@@ -414,8 +414,9 @@ class Session:
                     actions.append(_quick_fix(document.text, uri, fix, diagnostic))
         kind = lsp.CodeActionKind.SourceFixAll
         if _wanted(params.context.only, kind) and any(fix.safe for _, fix in fixable):
-            edit = lsp.WorkspaceEdit(changes={uri: _edits(document.text, self._repaired(uri))})
-            actions.append(lsp.CodeAction("Repair what can be repaired safely", kind=kind, edit=edit))
+            with suppress(GrammarError):  # a file with errors is repaired bit by bit
+                edit = lsp.WorkspaceEdit(changes={uri: _edits(document.text, self._repaired(uri))})
+                actions.append(lsp.CodeAction("Repair what can be repaired safely", kind=kind, edit=edit))
         return actions
 
 

@@ -109,6 +109,32 @@ def test_errors_while_typing(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_warnings_beside_errors(tmp_path: Path) -> None:
+    """What stands above the first error is warned of all the same, unless later lines could change that."""
+    source = "FROM scratch as build\nENV A b\nCOPY $NONE /\nCMDD\nENV C d\nFROM scratch\n"
+
+    async def scenario(client: Client) -> None:
+        await client.initialize()
+        found = await client.opened(source)
+        assert [(one.range.start.line, one.code) for one in found] == [
+            (0, "FromAsCasing"),
+            (1, "LegacyKeyValueFormat"),
+            (2, "UndefinedVar"),
+            (3, "unknown-instruction"),
+        ]
+        quick = await actions_at(client, found[1].range)
+        assert "ENV A=b" in apply(source, quick[0].edit.changes[client.uri])
+        client.edit(
+            "FROM scratch as build\nENV A b\nFROM scratch AS other\nCOPY --from=later / /\nFROM build AS later\n"
+        )
+        codes = [one.code for one in await client.diagnostics()]
+        assert codes[:2] == ["FromAsCasing", "LegacyKeyValueFormat"]
+        client.edit("CMDD\nFROM scratch as build\n")
+        assert ["unknown-instruction"] == [one.code for one in await client.diagnostics()]
+
+    assert play(tmp_path, scenario) == ""
+
+
 def test_warnings_and_their_repairs(tmp_path: Path) -> None:
     """What `pybuild check` warns of is shown with its rule's page; its fixes are offered, each and all safe ones."""
     source = "FROM scratch as Build\nENV A b\nWORKDIR x\n"
