@@ -86,6 +86,16 @@ class Tool(abc.ABC):
         del context, reference
         return ()
 
+    def save(self, reference: str, archive: Path) -> Sequence[Command]:
+        """Write an image to a docker archive."""
+        del reference, archive
+        return ()
+
+    def pull(self, reference: str) -> Sequence[Command]:
+        """Fetch an image from the registry in `reference`."""
+        del reference
+        return ()
+
     def run(self, image: str, *words: str) -> Sequence[Command]:
         """Run a command in a container with the host's network, and remove the container."""
         del image, words
@@ -139,13 +149,21 @@ class Pybuild(Tool):
         """`pybuild build --push`."""
         return [self._pybuild("build", "--network", "host", "--push", "-t", reference, context)]
 
+    def save(self, reference: str, archive: Path) -> Sequence[Command]:
+        """`pybuild save`."""
+        return [self._pybuild("save", "-o", archive, reference)]
+
+    def pull(self, reference: str) -> Sequence[Command]:
+        """`pybuild pull`."""
+        return [self._pybuild("pull", reference)]
+
     def run(self, image: str, *words: str) -> Sequence[Command]:
         """`pybuild run`."""
         return [self._pybuild("run", "--rm", "--network", "host", image, *words)]
 
     def forget(self, reference: str) -> Sequence[Command]:
-        """`pybuild rmi`, then `pybuild store gc`."""
-        return [self._pybuild("rmi", reference), self._pybuild("store", "gc")]
+        """`pybuild rmi`, then `pybuild store gc --all`."""
+        return [self._pybuild("rmi", reference), self._pybuild("store", "gc", "--all")]
 
     def other(self, *words: str | os.PathLike[str]) -> Command:
         """Any other command of pybuild."""
@@ -239,6 +257,14 @@ class Docker(Tool):
     def publish(self, context: Path, reference: str) -> Sequence[Command]:
         """`docker build`, then `docker push`."""
         return [*self.build(context, reference), self._docker("push", reference)]
+
+    def save(self, reference: str, archive: Path) -> Sequence[Command]:
+        """`docker save`."""
+        return [self._docker("save", "-o", archive, reference)]
+
+    def pull(self, reference: str) -> Sequence[Command]:
+        """`docker pull`."""
+        return [self._docker("pull", reference)]
 
     def run(self, image: str, *words: str) -> Sequence[Command]:
         """`docker run`."""

@@ -18,7 +18,7 @@ from bench.measure import Command, run
 from bench.registry import Registry
 from bench.tools import BASE, Tool
 
-_MEGABYTE = 1 << 20
+MEGABYTE = 1 << 20
 _WITNESS = "cat /proc/sys/kernel/random/uuid"
 """A command that prints something else each time: a step with it that was executed again is seen in the image."""
 
@@ -391,7 +391,7 @@ class Pushed(Work):
         """The registry has the layer, whole."""
         del output
         sizes = self._registry.layer_sizes(tool.name, str(self._round))
-        if max(sizes) < self.sizes.pushed_megabytes * _MEGABYTE:
+        if max(sizes) < self.sizes.pushed_megabytes * MEGABYTE:
             raise NotDone(f"{tool.name}: no layer of {self.sizes.pushed_megabytes} MB was pushed: {sizes}")
 
     def floors(self) -> Sequence[Floor]:
@@ -418,52 +418,6 @@ class Started(Work):
     def floors(self) -> Sequence[Floor]:
         """Namespaces and exec."""
         return [floors.containers(self.place / "root", 1)]
-
-
-class Large(Work):
-    """A large layer committed and pushed: the memory that it takes."""
-
-    budget = Budget(memory=100 * 10**6)
-    watch = True
-
-    def __init__(self, place: Path, sizes: Sizes, registry: Registry, megabytes: int) -> None:
-        super().__init__(place, sizes)
-        self.name = f"large-{megabytes}"
-        self.title = f"peak memory of committing and pushing a layer of {megabytes / 1024:g} GB"
-        self._megabytes = megabytes
-        self._registry = registry
-
-    def setup(self) -> None:
-        """Nothing: each run has a Dockerfile of its own."""
-
-    def warm(self, tool: Tool) -> None:
-        """Nothing: this is long, and it is not about time."""
-
-    def ready(self, tool: Tool) -> None:
-        """Make room, and write a RUN that was never run: it writes a file which does not compress."""
-        del tool
-        self._registry.forget()
-        script = f"dd if=/dev/urandom of=/large bs=1M count={self._megabytes} # {os.urandom(8).hex()}"
-        write_context(self.context, f"FROM {BASE}\nRUN {script}\n")
-
-    def commands(self, tool: Tool) -> Sequence[Command]:
-        """Build and push."""
-        return tool.publish(self.context, self._reference(tool))
-
-    def _reference(self, tool: Tool) -> str:
-        return f"{self._registry.host}/{tool.name}:{self.name}"
-
-    def check(self, tool: Tool, output: str) -> None:
-        """The registry has the layer, whole."""
-        del output
-        sizes = self._registry.layer_sizes(tool.name, self.name)
-        if max(sizes) < self._megabytes * _MEGABYTE:
-            raise NotDone(f"{tool.name}: no layer of {self._megabytes} MB was pushed: {sizes}")
-
-    def cleanup(self, tool: Tool) -> None:
-        """Give the disk back."""
-        self._registry.forget()
-        run(tool.forget(self._reference(tool)))
 
 
 class Version(Work):
@@ -495,6 +449,7 @@ def works(place: Path, sizes: Sizes, registry: Registry | None, *, large: bool) 
         yield Pushed(place / Pushed.name, sizes, registry)
     yield Started(place / Started.name, sizes)
     if registry is not None and large:
-        for megabytes in sizes.large_megabytes:
-            yield Large(place / f"large-{megabytes}", sizes, registry, megabytes)
+        from bench.large import large_works  # noqa: PLC0415 - it is made of what is here
+
+        yield from large_works(place, sizes, registry)
     yield Version(place / Version.name, sizes)

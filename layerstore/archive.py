@@ -64,7 +64,8 @@ def save(
     image that came with a manifest keeps its layers as they are, any other has them as gzip or plain. Raises
     StoreError.
     """
-    with store.lease():
+    # Blobs that are packed here can be packed again: there is no need to wait for the disk to have them.
+    with store.lease(sync=False):
         packed = [_entry(store, saved, format, compression, level) for saved in images]
         sink = DirectorySink(destination) if isinstance(destination, Path) else TarSink(destination)
         with sink:

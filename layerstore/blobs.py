@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from layerstore.growing import Growing, Watch
 
 _LARGEST_READ = 64 << 20
+_WORTH_A_THREAD = 4 << 20
 
 
 class BlobWriter:
@@ -82,8 +83,14 @@ class Blobs:
         CorruptContent if `expected` is given and the content is not that; nothing is kept then.
         """
         with self.new(expected=expected) as blob:
-            while data := stream.read(CHUNK):
+            while blob.size < _WORTH_A_THREAD and (data := stream.read(CHUNK)):
                 blob.write(data)
+            if blob.size >= _WORTH_A_THREAD:
+                from layerstore.conveyor import Conveyor  # noqa: PLC0415 - small blobs need no thread
+
+                with Conveyor(blob.write) as conveyor:
+                    while data := stream.read(CHUNK):
+                        conveyor.put(data)
         return blob.digest, blob.size
 
     def put_bytes(self, data: bytes) -> Digest:

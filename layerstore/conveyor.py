@@ -9,12 +9,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 _MOST_WAITING = 4
 
 
 class Conveyor:
-    """Hands pieces to `take` in a thread of its own; `finish` waits for the last, `abandon` for the one at hand."""
+    """Hands pieces to `take` in a thread of its own; `finish` waits for the last, `abandon` for the one at hand.
+
+    As a context manager, it finishes, or abandons what is left where the block fails.
+    """
 
     def __init__(self, take: Callable[[bytes], None]) -> None:
         self._take = take
@@ -24,6 +29,17 @@ class Conveyor:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="conveyor", daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish()
+        else:
+            self.abandon()
 
     def put(self, piece: bytes) -> None:
         """Hand over one piece; raises what `take` raised for an earlier one."""

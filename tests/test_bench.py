@@ -48,7 +48,9 @@ def test_every_work_is_done(tmp_path: Path) -> None:
 
     assert {} == {work["name"]: work["failed"] for work in found["works"] if work["failed"]}
     names = ["cached", "edited", "steps", "bridged", "files", "new-files", "written", "pushed", "started"]
-    assert [*names, "large-3", "large-10", "large-41", "version"] == [work["name"] for work in found["works"]]
+    verbs, sizes = ("committed", "pushed", "saved", "pulled"), ("3", "10", "41", "41-text")
+    large = [f"large-{verb}-{size}" for verb in verbs for size in sizes]
+    assert [*names, *large, "version"] == [work["name"] for work in found["works"]]
     for work in found["works"]:
         tools = [one["name"] for one in work["figures"] if not one["floor"]]
         assert ["pybuild"] == tools

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 
 import pytest
 
-from layerstore import Contents, Entry, Forms, Inline, Kind, Store
+from layerstore import Contents, CorruptContent, Digest, Entry, Forms, Inline, Kind, Store
 from layerstore.conveyor import Conveyor
 from layerstore.join import TarSink, join
 
@@ -49,6 +50,37 @@ def test_what_goes_wrong_is_told_to_who_puts() -> None:
     with pytest.raises(OSError, match="first"):
         conveyor.finish()
     conveyor.abandon()
+
+
+def test_a_block_ends_its_conveyor() -> None:
+    """All pieces are taken when the block has ended well; where it fails, that is raised and the thread ends."""
+    taken: list[bytes] = []
+    with Conveyor(taken.append) as conveyor:
+        for _ in range(20):
+            conveyor.put(b"piece")
+    assert [b"piece"] * 20 == taken
+
+    def fail() -> None:
+        with Conveyor(taken.append) as conveyor:
+            conveyor.put(b"last")
+            raise ZeroDivisionError
+
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert before == threading.active_count()
+
+
+def test_a_blob_is_hashed_beside_its_source(store: Store) -> None:
+    """A large blob is put whole, and with the digest of its bytes; one that is not what it should be is not kept."""
+    data = bytes(range(256)) * 40_000
+    digest = Digest.of(data)
+    assert (digest, len(data)) == store.blobs.put(io.BytesIO(data), expected=digest)
+    assert data == store.blobs.read(digest)
+    other = Digest.of(b"other")
+    with pytest.raises(CorruptContent, match="should have been"):
+        store.blobs.put(io.BytesIO(data), expected=other)
+    assert None is store.blobs.size(other)
 
 
 def test_a_layer_that_is_given_up_leaves_no_thread() -> None:
