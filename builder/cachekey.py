@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
-from builder.copy import FileSource, PathSource, TextSource, TreeSource
 from builder.ops import (
     BindMount,
     CacheMount,
@@ -27,6 +26,7 @@ from builder.ops import (
     SshMount,
     TmpfsMount,
 )
+from builder.selection import FileSource, PathSource, TextSource, TreeSource
 from layerstore.digest import CacheKey
 
 FORMAT = "1"

@@ -14,30 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from builder.cachekey import Ingredient, ingredients, key_of
-from builder.copy import (
-    CopyError,
-    CopyPlan,
-    CopySpec,
-    FileSource,
-    PathSource,
-    Selection,
-    TreeSource,
-    facts_hold,
-    plan_copy,
-    plan_mkdir,
-    select,
-)
 from builder.errors import BuildError, Canceled, LocatedError
 from builder.events import Event, Transfer, VertexId
 from builder.filetree import EmptyTree, FileTree
 from builder.graph import Vertex
 from builder.ops import BindMount, CacheMount, ContextOp, CopyOp, GitOp, ImageOp, MkdirOp, RunOp, ScratchOp
+from builder.selection import CopyError, CopySpec, FileSource, PathSource, Selection, TreeSource, select
 from builder.solve import Result
 from grammar import Diagnostic
 from layerstore import CacheKey, CacheRecord, DiffId, Digest, Store, StoreError, chain_id
 
 if TYPE_CHECKING:
     from builder.context import LocalContext
+    from builder.copy import CopyPlan
     from builder.lineage import Lineage
     from builder.remote import Downloads
     from builder.repositories import Checkout, Repositories
@@ -320,6 +309,8 @@ class Executor:
                 found = self._reusable(vertex, key_of(listed), dest)
                 if found is not None:
                     return found
+                from builder.copy import plan_mkdir  # noqa: PLC0415 - a cached build copies nothing
+
                 plan = plan_mkdir(os.fsencode(op.path), op.user, dest, created_ns=self.created_ns)
                 made = self._written(vertex, plan)
                 self._keep_facts(listed, plan, made)
@@ -410,12 +401,16 @@ class Executor:
         return made
 
     def _plan(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result], dest: FileTree | None) -> CopyPlan:
+        from builder.copy import plan_copy  # noqa: PLC0415 - a cached build copies nothing
+
         selection = self._selection(op, vertex, inputs)
         return plan_copy(op.spec, selection, dest, created_ns=self.created_ns, spool=str(self.store.root / "tmp"))
 
     def _reusable(self, vertex: Vertex, key: CacheKey, dest: FileTree | None) -> MadeLayer | None:
         """Return a layer that was made of the same content on a parent of which the same facts hold."""
         if not vertex.ignore_cache:
+            from builder.copy import facts_hold  # noqa: PLC0415 - a cached build copies nothing
+
             for record in self.store.cache.find(key):
                 if facts_hold(record.facts, dest):
                     note = "layer reused: nothing that it depends on has changed"
@@ -461,7 +456,8 @@ class Executor:
 
     def materialise(self, vertex: Vertex, result: Result, source: str) -> Path:
         """Return where on the host `source` of a context lies, made like a copy and once per content."""
-        from layerstore import Forms  # noqa: PLC0415 - a cached build makes no layer
+        from builder.copy import plan_copy  # noqa: PLC0415 - a cached build copies nothing
+        from layerstore import Forms  # noqa: PLC0415 - likewise
 
         tree = self.tree(vertex, result)
         resolved = tree.resolve(os.fsencode(source))

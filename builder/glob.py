@@ -20,10 +20,9 @@ class BadPattern(ValueError):
 
 def has_wildcards(pattern: str) -> bool:
     """Say whether `pattern` has a `*`, `?` or `[` that is not escaped."""
-    return _WILDCARD.match(pattern) is not None
-
-
-_WILDCARD = re.compile(r"(?:[^\\*?\[]|\\.)*[*?\[]", re.DOTALL)
+    if "*" not in pattern and "?" not in pattern and "[" not in pattern:
+        return False  # as nearly all
+    return re.match(r"(?:[^\\*?\[]|\\.)*[*?\[]", pattern, re.DOTALL) is not None
 
 
 def translate(pattern: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder.copy import CopySpec
+from builder.selection import CopySpec
 from grammar.record import Record, field
 from layerstore.digest import DiffId
 

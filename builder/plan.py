@@ -12,13 +12,13 @@ from types import MappingProxyType
 from typing import Protocol, assert_never
 
 import grammar
-from builder.copy import CopySpec, PathSource
 from builder.errors import LocatedError
 from builder.events import VertexId
 from builder.graph import Graph, Vertex, vertex_id
 from builder.image import ImageConfig, Json
 from builder.instructions import Instructions
 from builder.ops import ContextOp, CopyOp, GitOp, ImageOp, Op, RemoteFile, ScratchOp
+from builder.selection import CopySpec, PathSource
 from builder.stage import StageState
 from grammar import Diagnostic, Span, Word
 from grammar.record import Record, field

@@ -22,8 +22,8 @@ import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, MaxRetryError, ResponseError, SSLError
 
 from builder.cachekey import key_of
-from builder.copy import CopyError
 from builder.errors import BuildError, Canceled
+from builder.selection import CopyError
 from builder.turns import turn
 from builder.version import VERSION
 from layerstore import CacheKey, CacheRecord, CorruptContent, Digest, Stamp, Store

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.build import UNDATED_NS
-from builder.copy import CopySpec
 from builder.errors import UsageError
 from builder.events import Progress, VertexId
 from builder.execute import Executor, Remotes
@@ -22,6 +21,7 @@ from builder.graph import Graph, Vertex, vertex_id
 from builder.ops import CopyOp, GitOp, Op, RemoteFile, ScratchOp
 from builder.plan import FetchedContext, FileContext, GitContext
 from builder.repositories import Repositories
+from builder.selection import CopySpec
 from builder.solve import Result, Solver
 from builder.steps import basename, git_op
 from layerstore import Store

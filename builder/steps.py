@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import grammar
-from builder.chmod import MODE_FORMS, ModeError, parse_mode
-from builder.copy import CopySpec, PathSource, Source, TextSource, TreeSource
 from builder.filetree import clean
 from builder.graph import Vertex
 from builder.mounts import MountPlanner
 from builder.ops import CopyOp, DeviceRequest, GitOp, MkdirOp, RemoteFile, RunOp
+from builder.selection import CopySpec, PathSource, Source, TextSource, TreeSource
 from grammar import Span, Word
 from layerstore.digest import Digest
 
@@ -90,6 +89,8 @@ class StepPlanner:
         return tuple(self._grants.request(word) for word in instruction.devices)
 
     def _check_mode(self, text: str, instruction: grammar.Copy | grammar.Add) -> None:
+        from builder.chmod import MODE_FORMS, ModeError, parse_mode  # noqa: PLC0415 - few copies change modes
+
         try:
             parse_mode(text)
         except ModeError as error:

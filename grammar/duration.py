@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^0-9.]*)")
+_PART = r"([0-9]*)(?:\.([0-9]*))?([^0-9.]*)"
 _LARGEST = 2**63 - 1
 
 
@@ -16,10 +16,11 @@ def parse_duration(text: str) -> int:
         return 0
     if not rest:
         raise ValueError(f'time: invalid duration "{text}"')
+    part = re.compile(_PART)
     total = 0
     at = 0
     while at < len(rest):
-        match = _PART.match(rest, at)
+        match = part.match(rest, at)
         if match is None or not (match[1] or match[2]):
             raise ValueError(f'time: invalid duration "{text}"')
         if not match[3]:

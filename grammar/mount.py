@@ -18,7 +18,7 @@ KEYS = (
 )  # fmt: skip
 ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
 _SWITCHES = ("readonly", "readwrite", "required")
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgtp])i?)?b?", re.IGNORECASE)
+_SIZE = r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgtp])i?)?b?"  # compiled where there is a tmpfs
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _VARIABLE = re.compile(r"""[$'"\\`]""")
 _WITH_OWNER = ("cache", "secret", "ssh")
@@ -160,7 +160,7 @@ def _number(options: dict[str, str | None], name: str, base: int) -> int | None:
 def _size(value: str | None) -> int | None:
     if value is None:
         return None
-    match = _SIZE.fullmatch(value)
+    match = re.fullmatch(_SIZE, value, re.IGNORECASE)
     if match is None:
         raise MountError(f"invalid value for size: {value}", hint="write bytes, or a number with k, m or g")
     return int(float(match[1]) * 1024 ** _UNITS[(match[2] or "").lower()])

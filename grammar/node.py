@@ -38,8 +38,9 @@ _EXEC = {"list": "exec", "shell": "exec", "healthcheck": "healthcheck_exec"}
 _HEREDOC_KEYWORDS = ("add", "copy", "run")
 _SWAPPED = str.maketrans("`\\", "\\`")
 _JSON_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-_JSON_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\s\S]))")
-_FLAG_QUOTING = re.compile(r"""\\([\s\S]?)|"((?:[^"\\]|\\[\s\S]?)*)"?|'((?:[^'\\]|\\[\s\S]?)*)'?""")
+# Few files have any, so these are compiled when they are first needed.
+_JSON_ESCAPE = r"\\(?:u([0-9a-fA-F]{4})|([\s\S]))"
+_FLAG_QUOTING = r"""\\([\s\S]?)|"((?:[^"\\]|\\[\s\S]?)*)"?|'((?:[^'\\]|\\[\s\S]?)*)'?"""
 
 
 class Fault(Exception):
@@ -221,14 +222,14 @@ def _strings(node: Node, members: list[Any]) -> list[Word]:
 def _unescaped(text: str) -> str:
     """The characters that the inside of a JSON string stands for; what is no character becomes U+FFFD."""
     if "\\" in text:
-        text = _JSON_ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _JSON_ESCAPES.get(m[2], m[2]), text)
+        text = re.sub(_JSON_ESCAPE, lambda m: chr(int(m[1], 16)) if m[1] else _JSON_ESCAPES.get(m[2], m[2]), text)
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _flag(text: str, span: Span) -> Flag:
-    plain = _FLAG_QUOTING.sub(_unquoted, text)
+    plain = re.sub(_FLAG_QUOTING, _unquoted, text)
     name, equals, value = plain[2:].partition("=")
     return Flag(name=name, value=value if equals else None, text=text, span=span)
 

@@ -19,7 +19,7 @@ from layerstore.lease import use_layers
 if TYPE_CHECKING:
     from layerstore.platforms import Platform
 
-_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{3,64})\Z")
+_PREFIX = r"(?:sha256:)?([0-9a-f]{3,64})"
 _COLUMNS = "id, config, layers, manifest, created"
 
 
@@ -69,7 +69,7 @@ class Images:
         row = self._home.db.row("SELECT image FROM names WHERE name = ?", (name,))
         if row is not None:
             return ImageId(row[0])
-        match = _PREFIX.match(name)
+        match = re.fullmatch(_PREFIX, name)
         if match is None:
             return None
         low = "sha256:" + match[1]

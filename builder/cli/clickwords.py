@@ -27,15 +27,15 @@ def _option(option: Option) -> Callable[[F], F]:
     names = (*option.names, option.value)
     metavar = option.metavar or None
     kind: Any
-    match option.type:
+    match option.kind:
         case tuple(choices):
             kind = click.Choice(choices)
         case kind if kind is bool:
-            return click.option(*names, is_flag=True, help=option.help)
+            return click.option(*names, is_flag=True, help=option.summary)
         case kind if kind is list:
-            return click.option(*names, multiple=True, metavar=metavar, help=option.help)
+            return click.option(*names, multiple=True, metavar=metavar, help=option.summary)
         case kind if kind is int and option.least is not None:
             kind = click.IntRange(min=option.least)
         case kind:
             pass
-    return click.option(*names, type=kind, default=option.default, metavar=metavar, help=option.help)
+    return click.option(*names, type=kind, default=option.default, metavar=metavar, help=option.summary)

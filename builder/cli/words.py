@@ -7,45 +7,65 @@ the same result; on anything else this gives up, and click reads or refuses it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 
-class Option(NamedTuple):
+class Option:
     """One option: its names and the name of its value, then what `--help` says of it.
 
-    `type` is bool for a flag, list for texts that add up, a tuple for a choice of texts;
-    `least` is the smallest number there may be. Only click reads what is not `plain`: the answer needs it anyway.
+    `kind` is bool for a flag, list for texts that add up, a tuple for a choice of texts; `least` is the
+    smallest number there may be. Only click reads what is not `plain`: the answer needs it anyway.
     """
 
-    names: tuple[str, ...]
-    value: str
-    type: type[bool | str | int | float | list[str]] | tuple[str, ...]
-    metavar: str
-    help: str
-    default: str | None = None
-    least: int | None = None
-    plain: bool = True
+    __slots__ = ("default", "kind", "least", "metavar", "names", "plain", "summary", "value")
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        value: str,
+        kind: type[bool | str | int | float | list[str]] | tuple[str, ...],
+        metavar: str,
+        summary: str,
+        *,
+        default: str | None = None,
+        least: int | None = None,
+        plain: bool = True,
+    ) -> None:
+        self.names = names
+        self.value = value
+        self.kind = kind
+        self.metavar = metavar
+        self.summary = summary
+        self.default = default
+        self.least = least
+        self.plain = plain
 
 
-class Table(NamedTuple):
+class Table:
     """What a command takes: its options, and the rest by `place`, the name of its first argument.
 
     Where options may follow arguments, `default` is the one argument if none is given. Otherwise what follows the first
     one is `args`.
     """
 
-    options: tuple[Option, ...]
-    place: str
-    default: str | None = None
+    __slots__ = ("default", "options", "place")
+
+    def __init__(self, options: tuple[Option, ...], place: str, default: str | None = None) -> None:
+        self.options = options
+        self.place = place
+        self.default = default
 
 
-class Call(NamedTuple):
+class Call:
     """A call of a command: the options of pybuild itself, and every value of the command's table."""
 
-    command: str
-    root: str | None
-    debug: bool
-    given: dict[str, Any]
+    __slots__ = ("command", "debug", "given", "root")
+
+    def __init__(self, command: str, root: str | None, debug: bool, given: dict[str, Any]) -> None:  # noqa: FBT001 - made once
+        self.command = command
+        self.root = root
+        self.debug = debug
+        self.given = given
 
 
 def read_call(words: Sequence[str]) -> Call | None:
@@ -115,7 +135,7 @@ def _read_option(word: str, todo: list[str], by_name: dict[str, Option], given: 
     option = by_name.get(name)
     if option is None or not option.plain:
         return False
-    if option.type is not bool:
+    if option.kind is not bool:
         return bool(equals or todo) and _take(given, option, value if equals else todo.pop())
     if equals and name != word[:2]:
         return False
@@ -126,15 +146,15 @@ def _read_option(word: str, todo: list[str], by_name: dict[str, Option], given: 
 
 
 def _absent(option: Option) -> Any:
-    if option.type is bool:
+    if option.kind is bool:
         return False
-    return [] if option.type is list else option.default
+    return [] if option.kind is list else option.default
 
 
 def _take(given: dict[str, Any], option: Option, text: str) -> bool:
     """Note one value; False if it is not of its option's type."""
     value: Any = text
-    match option.type:
+    match option.kind:
         case tuple(choices):
             if text not in choices:
                 return False

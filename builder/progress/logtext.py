@@ -19,10 +19,11 @@ _SEQUENCE = (
 )
 _CONTROLS = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+"
 _TEXT = r"[^\x00-\x08\x0a-\x1f\x7f-\x9f]+"
-_TOKEN = re.compile(rf"(\r*\n)|(\r+)|({_SEQUENCE})|({_CONTROLS})|({_TEXT})")
-_SPECIAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_UNFINISHED = re.compile(r"(?:\r+|\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?)\Z")
-_STYLE = re.compile(r"\x1b\[[0-9;:]*m\Z")
+# Compiled when a step first says something: in a build that is all cached none does.
+_TOKEN = rf"(\r*\n)|(\r+)|({_SEQUENCE})|({_CONTROLS})|({_TEXT})"
+_SPECIAL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+_UNFINISHED = r"(?:\r+|\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?)\Z"
+_STYLE = r"\x1b\[[0-9;:]*m\Z"
 _LONGEST_SEQUENCE = 4096
 
 
@@ -36,19 +37,20 @@ class LogText:
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
+        self._unfinished = re.compile(_UNFINISHED)
 
     def feed(self, data: bytes, *, final: bool = False) -> list[str]:
         """Take the next bytes; with `final`, give out what was held back in the hope of its other half."""
         text = self._held + self._decoder.decode(data, final)
         self._held = ""
-        if not final and (cut := _UNFINISHED.search(text, max(0, len(text) - _LONGEST_SEQUENCE))):
+        if not final and (cut := self._unfinished.search(text, max(0, len(text) - _LONGEST_SEQUENCE))):
             self._held = text[cut.start() :]
             text = text[: cut.start()]
-        if not _SPECIAL.search(text):
+        if not re.search(_SPECIAL, text):
             lines = text.split(NEWLINE)
             return [token for line in lines for token in (line, NEWLINE) if token][:-1]
         tokens: list[str] = []
-        for match in _TOKEN.finditer(text):
+        for match in re.finditer(_TOKEN, text):
             match match.lastindex:
                 case 1:
                     tokens.append(NEWLINE)
@@ -56,7 +58,7 @@ class LogText:
                     tokens.append(RETURN)
                 case 4:
                     continue
-                case 3 if not _STYLE.match(match[0]):
+                case 3 if not re.match(_STYLE, match[0]):
                     continue
                 case _ if tokens and tokens[-1] not in (NEWLINE, RETURN):
                     tokens[-1] += match[0]

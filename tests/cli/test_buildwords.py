@@ -49,7 +49,7 @@ def test_plain_calls_are_read(words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["--no-such"], ["-j", "0"], ["-j", "two"], ["--network", "moon"], ["--allow", "all"], ["a", "b"],
+    [["--help"], ["--no-such"], ["-j", "0"], ["-j", "two"], ["--network", "moon"], ["a", "b"],
      ["--pull=yes"], ["-t"], ["--", "."], ["-qz"], ["--check"], ["--call", "outline"], ["--format=json"]],
     ids=" ".join,
 )  # fmt: skip
