@@ -133,7 +133,7 @@ def _options(
             shm_size=parse_size(given["shm_size"], "--shm-size") if given["shm_size"] else 0,
             ulimits=_ulimits(given["ulimits"]),
             allow=_allowed(given["allowed"]),
-            cdi_directories=tuple(settings.path(text) for text in given["cdi_directories"] or CDI_DIRECTORIES),
+            cdi_directories=_cdi_directories(settings, given["cdi_directories"]),
         ),
         platforms=platforms,
         dockerfile=inputs.dockerfile,
@@ -173,6 +173,14 @@ def _hosts(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     from runner.hosts import parse_add_host  # noqa: PLC0415 - only where hosts are added
 
     return tuple(parse_add_host(text) for text in texts)
+
+
+def _cdi_directories(settings: Settings, texts: tuple[str, ...]) -> tuple[Path, ...]:
+    """Where devices are described; what the user names has to be there."""
+    for text in texts:
+        if not settings.path(text).is_dir():
+            raise UsageError(f"--cdi-spec-dir: {text} is not a directory", hint="give one with files of devices")
+    return tuple(settings.path(text) for text in texts or CDI_DIRECTORIES)
 
 
 def _allowed(texts: tuple[str, ...]) -> frozenset[str]:

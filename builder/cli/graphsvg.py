@@ -46,7 +46,7 @@ def draw(
     title: str,
 ) -> str:
     """Return the picture. Lines of `edges` that are not in `parents` are dashed, the boxes of `targets` bold."""
-    placed = layout(len(boxes), edges, box=_BOX, bend=_BEND, gap=_GAP)
+    placed = layout(len(boxes), edges, main=parents, box=_BOX, bend=_BEND, gap=_GAP)
     width = max((x for x in placed.x.values()), default=0.0) + _BOX / 2 + 2 * _MARGIN
     height = (max(placed.rows, default=0) + 1) * _ROW - (_ROW - _HEIGHT) + 2 * _MARGIN
     size = f'width="{width:g}" height="{height}" viewBox="0 0 {width:g} {height}"'

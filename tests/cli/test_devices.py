@@ -110,7 +110,9 @@ def test_the_name_counts_for_the_key(project: Project, devices: Path) -> None:
     first = project.id(*options(devices, "device"))
     describe(project, {"name": "log", "containerEdits": {"env": ["X=Y"]}})
     assert [True] == list(project.cached(*options(devices, "device")).values())[-1:]
-    assert first == project.id(*options(project.cwd / "nowhere", "device"))
+    (devices / "gadget.json").unlink()
+    assert first == project.id(*options(devices, "device"))
+    describe(project, {"name": "log", "containerEdits": {"env": ["X=Y"]}})
 
     project.dockerfile("FROM busybox", f"RUN --device={KIND} true")
     assert [False] == list(project.cached(*options(devices, "device")).values())[-1:]
@@ -122,3 +124,4 @@ def test_entitlements_that_do_not_exist(project: Project, text: str) -> None:
     project.dockerfile("FROM busybox")
 
     assert "--allow" in project.fails("--allow", text, status=2)[0]
+    assert "--cdi-spec-dir: nowhere is not a directory" in project.fails("--cdi-spec-dir", "nowhere", status=2)[0]

@@ -45,6 +45,8 @@ def check(data: bytes) -> None:
             grammar.expand_words(word, VALUES, escape=tree.escape)
         with contextlib.suppress(grammar.MountError):
             grammar.parse_mount(word)
+        with contextlib.suppress(grammar.DeviceError):
+            grammar.parse_device(word)
 
 
 def show(error: grammar.LocatedGrammarError) -> None:
