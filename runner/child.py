@@ -15,7 +15,7 @@ import select
 import stat
 import sys
 
-from runner import caps, mounts, overlay, rootfs, syscalls
+from runner import caps, mounts, overlay, rights, rootfs, syscalls
 from runner.furniture import Furniture
 
 TYPE_CHECKING = False
@@ -64,8 +64,7 @@ class Channel:
     def send(self, *values: object, fd: int | None = None) -> None:
         """Tell the caller something, with a descriptor."""
         data = marshal.dumps(values)  # type: ignore[arg-type]  # the callers send plain values only
-        rights = [] if fd is None else [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, fd.to_bytes(4, "little"))]
-        self._sock.sendmsg([len(data).to_bytes(4, "little") + data], rights)
+        rights.send(self._sock, len(data).to_bytes(4, "little") + data, [] if fd is None else [fd])
 
     def close(self) -> None:
         """Close it."""
@@ -90,20 +89,13 @@ def become_later(hatch: sockets.socket, network: str, furniture: bytes, netns: i
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signals.SIGKILL)
     place = Place()
     place.prepare(network, netns, marshal.loads(furniture))
-    _, ancillary, _, _ = hatch.recvmsg(1, sockets.CMSG_SPACE(4 * MOST_FDS), sockets.MSG_CMSG_CLOEXEC)
-    if not ancillary:
+    _, fds = rights.receive(hatch, 1, MOST_FDS)
+    if not fds:
         os._exit(125)
     hatch.close()
-    channel_fd, *stdio = received_fds(ancillary)
+    channel_fd, *stdio = fds
     channel = Channel(sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM, 0, channel_fd))
     _go(Container(channel, stdio, None, place), launcher)
-
-
-def received_fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    """Return the descriptors that came with a message (unix(7), SCM_RIGHTS)."""
-    return [
-        int.from_bytes(data[at : at + 4], sys.byteorder) for _, _, data in ancillary for at in range(0, len(data), 4)
-    ]
 
 
 def _go(container: Container, launcher: int) -> NoReturn:

@@ -1,6 +1,7 @@
-"""Makes `requests.py`, the requests of `rtnetlink.py`, with pyroute2: `python -m runner.generate [PATH]`.
+"""Makes `requests.py`, the requests of `rtnetlink.py`, and `defaultfilters.py`: `python -m runner.generate`.
 
-pyroute2 knows how rtnetlink(7) messages are laid out; each is packed once, with marks where values go.
+pyroute2 knows how rtnetlink(7) messages are laid out; each is packed once, with marks where values go. The filters are
+docker's default profile, compiled for each machine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETADDR, RTM_GETROUTE, RTM_NE
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from runner.caps import DEFAULT_CAPABILITIES
+from runner.seccomp import compile_filter, load
 
 _REQUEST_ACK, _NEW, _DUMP = 0x5, 0x605, 0x301  # NLM_F_REQUEST with ACK; with CREATE and EXCL; with DUMP
 _UP = {"flags": 1, "change": 1}  # IFF_UP
@@ -113,10 +117,28 @@ def generate() -> str:
     return "\n".join([*lines, "}", ""])
 
 
+def generate_filters() -> str:
+    """Return the source of `defaultfilters.py`."""
+    lines = [
+        '"""Docker\'s default system call filter for each machine; made by `python -m runner.generate`."""',
+        "",
+        "# fmt: off",
+        "",
+        "FILTERS: dict[str, bytes] = {",
+    ]
+    for machine in ("x86_64", "aarch64"):
+        data = compile_filter(load(None, DEFAULT_CAPABILITIES, machine=machine, release="5.6"))
+        lines += [f"    {machine!r}: bytes.fromhex("]
+        lines += [f"        {data[at : at + 48].hex()!r}" for at in range(0, len(data), 48)]
+        lines += ["    ),"]
+    return "\n".join([*lines, "}", ""])
+
+
 def _nested(*attributes: list[Any]) -> dict[str, list[list[Any]]]:
     return {"attrs": list(attributes)}
 
 
 if __name__ == "__main__":
-    default_path = Path(__file__).with_name("requests.py")
-    (Path(sys.argv[1]) if len(sys.argv) > 1 else default_path).write_text(generate(), encoding="ascii")
+    here = Path(__file__).parent
+    (here / "requests.py").write_text(generate(), encoding="ascii")
+    (here / "defaultfilters.py").write_text(generate_filters(), encoding="ascii")

@@ -6,7 +6,6 @@ files are mounted, who reads the host's, or what networks exist.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 
 from runner.errors import RunnerError
@@ -49,6 +48,8 @@ def parse_add_host(text: str, *, gateway: str = "") -> tuple[str, str]:
         return name, gateway
     if address.startswith("[") and address.endswith("]"):
         address = address[1:-1]
+    import ipaddress  # noqa: PLC0415 - few containers are given hosts
+
     try:
         return name, str(ipaddress.ip_address(address))
     except ValueError:
@@ -146,6 +147,8 @@ def _last_words(resolv: bytes, keywords: tuple[str, ...]) -> list[str]:
 
 
 def _is_loopback(server: str) -> bool:
+    import ipaddress  # noqa: PLC0415 - not on the host's network
+
     try:
         return ipaddress.ip_address(server.split("%", 1)[0]).is_loopback
     except ValueError:

@@ -10,18 +10,24 @@ import marshal
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple, Self
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from runner import rights, syscalls
 from runner import rootfs as rootfs_
-from runner import syscalls
+from runner.caps import DEFAULT_CAPABILITIES
 from runner.errors import LauncherError, SetupError
+from runner.filters import ready_filter
 from runner.plan import compile_plan
 from runner.spec import JoinNetwork, Overlay, Rootfs, Spec
+
+if TYPE_CHECKING:
+    import socket as sockets
+else:
+    import _socket as sockets  # see `runner/rights.py`
 
 _FORK_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
 
@@ -51,7 +57,7 @@ class Process:
     or None.
     """
 
-    def __init__(self, *, pid: int, pidfd: int, status: socket.socket, rootfs: Rootfs) -> None:
+    def __init__(self, *, pid: int, pidfd: int, status: sockets.socket, rootfs: Rootfs) -> None:
         self.pid = pid
         self.terminal: int | None = None
         self._pidfd = pidfd
@@ -118,7 +124,7 @@ class Process:
 class Launcher:
     """The process containers are born in; a context manager that closes it."""
 
-    def __init__(self, control: socket.socket, pid: int) -> None:
+    def __init__(self, control: sockets.socket, pid: int) -> None:
         self.pid = pid
         self._control = control
         self._lock = threading.Lock()
@@ -134,8 +140,8 @@ class Launcher:
         A fresh interpreter takes some 15 ms more, of which the caller waits for none unless it spawns at once. It is
         the stricter one, see `_read_only_interpreter`.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
+        with closing(theirs):
             alone = in_process and len(os.listdir("/proc/self/task")) == 1  # threads that Python does not know count
             pid = _fork(theirs, last_will) if alone else _execute(theirs, last_will)
         return cls(ours, pid)
@@ -169,9 +175,9 @@ class Launcher:
         plan = marshal.dumps(compiled)
         # What is expected is born into the groups of the launcher.
         kind = compiled["network"], marshal.dumps(compiled["furniture"]), more and not spec.cgroups
-        channel, theirs = socket.socketpair()
-        with channel:
-            with theirs:
+        channel, theirs = sockets.socketpair()
+        with closing(channel):
+            with closing(theirs):
                 process = self._request(spec, theirs, (stdin, stdout, stderr), kind)
             try:
                 with suppress(BrokenPipeError, ConnectionResetError):  # it is gone already: what follows says so
@@ -199,6 +205,8 @@ class Launcher:
         if spec.seccomp is None:
             return b""
         key = spec.seccomp.profile, spec.process.capabilities
+        if key == (None, DEFAULT_CAPABILITIES) and (ready := ready_filter()) is not None:
+            return ready
         if key not in self._programs:
             from runner import seccomp  # noqa: PLC0415  (loaded while the fresh launcher loads its own modules)
 
@@ -206,10 +214,10 @@ class Launcher:
         return self._programs[key]
 
     def _request(
-        self, spec: Spec, channel: socket.socket, stdio: tuple[int, int, int], kind: tuple[str, bytes, bool]
+        self, spec: Spec, channel: sockets.socket, stdio: tuple[int, int, int], kind: tuple[str, bytes, bool]
     ) -> Process:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
+        with closing(theirs):
             streams = () if spec.process.terminal else stdio
             fds = [channel.fileno(), theirs.fileno(), *streams]
             netns = -1
@@ -222,7 +230,7 @@ class Launcher:
                 fds.append(netns)
             try:
                 with self._lock:
-                    socket.send_fds(self._control, [marshal.dumps((len(streams), *kind))], fds)
+                    rights.send(self._control, marshal.dumps((len(streams), *kind)), fds)
             except OSError as error:
                 ours.close()
                 raise LauncherError(f"the launcher does not answer: {error.strerror}") from error
@@ -230,17 +238,17 @@ class Launcher:
                 if netns >= 0:
                     os.close(netns)
         try:
-            data, rights, _, _ = socket.recv_fds(ours, 32, 1)
+            data, fds = rights.receive(ours, 32, 1)
         except ConnectionResetError:
-            data, rights = b"", []
-        if not rights:
+            data, fds = b"", []
+        if not fds:
             ours.close()
             if not data:
                 raise LauncherError("the launcher ended unexpectedly", hint="its message is on standard error")
             raise SetupError("namespaces", int(data), "")
-        return Process(pid=int(data), pidfd=rights[0], status=ours, rootfs=spec.rootfs)
+        return Process(pid=int(data), pidfd=fds[0], status=ours, rootfs=spec.rootfs)
 
-    def _follow(self, channel: socket.socket, process: Process, hook: Callable[[int], None] | None) -> None:
+    def _follow(self, channel: sockets.socket, process: Process, hook: Callable[[int], None] | None) -> None:
         """Read what the container's setup reports until its exec closes the channel."""
         ready = False
         while message := _receive(channel, process):
@@ -264,15 +272,14 @@ class Launcher:
             raise LauncherError("the container was killed while it was set up", hint="look for the OOM killer in dmesg")
 
 
-def _receive(channel: socket.socket, process: Process) -> tuple[Any, ...]:
+def _receive(channel: sockets.socket, process: Process) -> tuple[Any, ...]:
     """Return one report, () at the end; a descriptor beside it is the terminal's."""
     try:
-        head, fds, _, _ = socket.recv_fds(channel, 4, 1)
+        head, fds = rights.receive(channel, 4, 1)
         if fds:
             process.terminal = fds[0]
-            os.set_inheritable(fds[0], False)  # noqa: FBT003  (positional only)
         size = int.from_bytes(head, "little")
-        data = channel.recv(size, socket.MSG_WAITALL) if size else b""
+        data = channel.recv(size, sockets.MSG_WAITALL) if size else b""
     except ConnectionResetError:
         return ()
     if not data or len(data) < size:
@@ -287,7 +294,7 @@ def _readable(fd: int, timeout: float) -> bool:
     return bool(poll.poll(timeout * 1000))
 
 
-def _execute(control: socket.socket, last_will: Sequence[str]) -> int:
+def _execute(control: sockets.socket, last_will: Sequence[str]) -> int:
     if not sys.executable:
         raise LauncherError("the path of the Python interpreter is unknown", hint="set sys.executable")
     actions = [(os.POSIX_SPAWN_DUP2, control.fileno(), 0)]
@@ -320,7 +327,7 @@ def _read_only_interpreter() -> tuple[str, int]:
     return f"/proc/self/fd/{mounted}", mounted
 
 
-def _fork(control: socket.socket, last_will: Sequence[str]) -> int:
+def _fork(control: sockets.socket, last_will: Sequence[str]) -> int:
     """Fork this interpreter, which has one thread, into a launcher.
 
     Safe because no other thread can hold a lock at this moment. What the fork shares of the caller's open files it

@@ -13,12 +13,11 @@ if __name__ == "__main__":
     # -I leaves the script's directory out; what is appended cannot stand in for the standard library.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import array
 import gc
 import marshal
 import select
 
-from runner import child, syscalls
+from runner import child, rights, syscalls
 
 _MOST_BYTES = 1 << 16
 GROUP_PREFIX = "steps-"
@@ -57,9 +56,8 @@ class Expected:
 
     def hand_over(self, channel: int, stdio: list[int]) -> tuple[int, int]:
         """Give it the descriptors of a container; return its pid and pidfd."""
-        rights = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, array.array("i", [channel, *stdio]))]
         try:
-            self._hatch.sendmsg([b"\1"], rights)
+            rights.send(self._hatch, b"\1", [channel, *stdio])
         except OSError:
             return self._pid, self._pidfd  # without them it ends, which the caller sees by the channel
         finally:
@@ -105,12 +103,11 @@ class Launcher:
 
     def _request(self) -> bool:
         """Take one request and its descriptors; False if the caller is gone."""
-        size = sockets.CMSG_SPACE(4 * child.MOST_FDS)
-        data, ancillary, _, _ = self._control.recvmsg(_MOST_BYTES, size, sockets.MSG_CMSG_CLOEXEC)
+        data, fds = rights.receive(self._control, _MOST_BYTES, child.MOST_FDS)
         if not data:
             return False
         streams, network, furniture, more = marshal.loads(data)
-        channel, status_fd, *others = child.received_fds(ancillary)
+        channel, status_fd, *others = fds
         status = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, status_fd)
         stdio, joined = others[:streams], others[streams:]
         netns = joined[0] if joined else None
@@ -154,9 +151,8 @@ class Launcher:
     def _adopt(self, pid: int, pidfd: int, status: sockets.socket) -> None:
         self._children[pidfd] = (pid, status)
         self._poll.register(pidfd, select.POLLIN)
-        rights = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, array.array("i", [pidfd]))]
         try:
-            status.sendmsg([b"%d" % pid], rights)
+            rights.send(status, b"%d" % pid, [pidfd])
         except BrokenPipeError:
             signals.pidfd_send_signal(pidfd, signals.SIGKILL)
 

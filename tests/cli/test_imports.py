@@ -27,7 +27,7 @@ SIZES = STORE | {"layerstore.layers"}
 
 DOCKERFILE = frozenset({"click", "grammar", "inspect"})
 
-RUN = frozenset({"ctypes", "json", "layerstore.layers", "runner.spec", "socket", "sqlite3"})
+RUN = frozenset({"ctypes", "json", "layerstore.layers", "runner.spec", "sqlite3"})
 
 SEEN = """
 import atexit, sys
@@ -75,7 +75,9 @@ def test_a_container_is_run_without_click_dataclasses_and_pyroute2(network: str,
     cli = Cli(tmp_path / "store")
     cli.add_image("box")
 
-    assert loaded(cli.root, "run", "--rm", "--network", network, "box", "true") == RUN
+    expected = RUN | {"socket"} if network == "bridge" else RUN
+
+    assert expected == loaded(cli.root, "run", "--rm", "--network", network, "box", "true")
 
 
 def test_version_loads_none(pybuild: Pybuild) -> None:

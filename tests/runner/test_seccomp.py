@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runner import Directory, ExitStatus, Mount, Seccomp, SpecError, default_mounts
+from runner import Directory, ExitStatus, Mount, Seccomp, SpecError, default_mounts, defaultfilters, generate
 from runner.caps import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from runner.filters import ready_filter
 from runner.seccomp import compile_filter, load
 from runner.syscall_table import numbers
 from tests.runner.conftest import Bench
@@ -268,3 +269,11 @@ def test_custom_profile_is_in_force(bench: Bench, tmp_path: Path) -> None:
     status, text = bench.run(bench.spec("mkdir", "/x", seccomp=Seccomp(profile=path)))
 
     assert (status, "No space left" in text) == (ExitStatus(1, None), True)
+
+
+def test_the_ready_filter_is_the_compiled_one() -> None:
+    """`defaultfilters.py` is what `python -m runner.generate` writes, and is what this kernel's filter would be."""
+    compiled = compile_filter(load(None, DEFAULT_CAPABILITIES))
+
+    assert generate.generate_filters() == Path(defaultfilters.__file__).read_text()
+    assert compiled == ready_filter()
