@@ -86,8 +86,9 @@ def make(settings: Settings, given: dict[str, Any]) -> None:
             if asked:
                 asked(store, options)
                 return
-            ahead = _push_ahead(settings, store, outputs, options, held)
-            built = build(store, options, progress=progress, clock=settings.clock, client=lambda: _client(settings))
+            ahead = _push_ahead(settings, outputs, options, held)
+            with contextlib.nullcontext() if ahead is None else store.layers.watched(ahead.follow):
+                built = build(store, options, progress=progress, clock=settings.clock, client=lambda: _client(settings))
         finally:
             progress.close()
         metadata = _metadata(built)
@@ -242,16 +243,15 @@ def _workspace(settings: Settings, store: Store, context: str) -> Iterator[Path]
 
 
 def _push_ahead(
-    settings: Settings, store: Store, outputs: list[Output], options: BuildOptions, held: contextlib.ExitStack
+    settings: Settings, outputs: list[Output], options: BuildOptions, held: contextlib.ExitStack
 ) -> Ahead | None:
-    """Let layers be sent while they are written, until `held` ends, where what is written is what is pushed first."""
+    """What sends layers while they are written, until `held` ends; None where what is written is not what is pushed."""
     pushes = [output for output in outputs if output.push]
     if not pushes or options.rewrite_timestamps or pushes[0].compression not in (None, "zstd"):
         return None
     from layerstore.registry.ahead import Ahead  # noqa: PLC0415 - only builds that push
 
     ahead = held.enter_context(Ahead(lambda: held.enter_context(_client(settings)), options.names[0]))
-    held.enter_context(store.layers.watched(ahead.follow))
     ahead.prepare()
     return ahead
 

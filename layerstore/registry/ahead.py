@@ -53,6 +53,7 @@ class Ahead:
         self._lock = threading.Lock()
         self._uploads: list[_Upload] = []
         self._closed = False
+        self._preparing: threading.Thread | None = None
         self.report: Report | None = None
 
     def __enter__(self) -> Self:
@@ -66,12 +67,14 @@ class Ahead:
             uploads = list(self._uploads)
         for upload in uploads:
             upload.growing.cancel()
-        for upload in uploads:
-            upload.thread.join(_PATIENCE)
+        for thread in (self._preparing, *(upload.thread for upload in uploads)):
+            if thread is not None:
+                thread.join(_PATIENCE)
 
     def prepare(self) -> None:
         """Make the client in a thread, beside what goes before the first upload: its modules take a while to load."""
-        threading.Thread(target=self._prepare, name="prepare push", daemon=True).start()
+        self._preparing = threading.Thread(target=self._prepare, name="prepare push", daemon=True)
+        self._preparing.start()
 
     def _prepare(self) -> None:
         try:
