@@ -193,7 +193,8 @@ class RunSteps:
             if found.kind is not Kind.DIR:
                 raise BuildError(f"mkdir {op.cwd}: not a directory", hint="choose another WORKDIR")
             return
-        write_tree(plan_mkdir(os.fsencode(op.cwd), "", view).entries(), upper.path)
+        made = int(self.clock() * 1e9)
+        write_tree(plan_mkdir(os.fsencode(op.cwd), "", view, created_ns=made).entries(), upper.path)
 
     def _spec(
         self, op: RunOp, view: View, upper: Upper, user: User, mounts: list[AnyMount], env: dict[str, str]
