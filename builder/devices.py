@@ -43,6 +43,10 @@ def parse_grant(text: str) -> Grant:
         key, equals, alias = option.partition("=")
         if key != "alias" or not equals:
             raise UsageError(f"--allow {text}: {option} is not alias=ALIAS", hint="write device=NAME[,alias=ALIAS]")
+    try:
+        Devices({}).find(name)
+    except DeviceError as error:
+        raise UsageError(f"--allow {text}: {error.message}", hint=error.hint) from error
     return Grant(name, alias)
 
 

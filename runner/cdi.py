@@ -255,7 +255,7 @@ def _edits(value: object, where: str) -> Edits:
         if not isinstance(entry, str) or entry.find("=") < 1:
             raise ValueError(f"env of {where}: {entry!r} is not NAME=VALUE")
     for gid in _list(edits, "additionalGids", where):
-        if type(gid) is not int or gid < 0:
+        if type(gid) is not int or not 0 <= gid < 1 << 32:
             raise ValueError(f"additionalGids of {where}: {gid!r} is no number of a group")
     return Edits(
         env=tuple(_list(edits, "env", where)),
@@ -270,16 +270,16 @@ def _node(item: object) -> Node:
     keys = ("path", "hostPath", "type", "major", "minor", "fileMode", "permissions", "uid", "gid")
     node = _object(item, "a device node", keys)
     path = _text(node, "path", "a device node")
-    kind, permissions = node.get("type") or "", node.get("permissions") or ""
+    kind, permissions = (_text(node, key, path, default="") for key in ("type", "permissions"))
     if kind and kind not in _NODE_TYPES:
         raise ValueError(f"device node {path}: {kind!r} is no type")
-    if not isinstance(permissions, str) or (permissions != "none" and set(permissions) - set("rwm")):
+    if permissions != "none" and set(permissions) - set("rwm"):
         raise ValueError(f"device node {path}: permissions {permissions!r} are not of r, w and m")
     if not path.startswith("/dev/") or ".." in path.split("/"):
         raise ValueError(f"device node {path} is not below /dev")
     return Node(
         path=path,
-        host_path=node.get("hostPath") or path,
+        host_path=_text(node, "hostPath", path, default=path),
         type=kind,
         major=_number(node, "major", path) or 0,
         minor=_number(node, "minor", path) or 0,
@@ -296,7 +296,7 @@ def _mount(item: object) -> Mount:
     options = _list(mount, "options", target)
     if not all(isinstance(option, str) for option in options):
         raise ValueError(f"options of the mount {target} are not all text")
-    kind = mount.get("type") or "bind"
+    kind = _text(mount, "type", target, default="bind")
     if kind == "none" or {"bind", "rbind"} & set(options):
         kind = "bind"
     destination = b"/".join(part for part in os.fsencode(target).split(b"/") if part)
@@ -318,8 +318,10 @@ def _object(value: object, what: str, keys: Sequence[str] | None) -> dict[str, A
     return value
 
 
-def _text(value: Mapping[str, Any], key: str, what: str) -> str:
+def _text(value: Mapping[str, Any], key: str, what: str, *, default: str | None = None) -> str:
     found = value.get(key)
+    if default is not None and found in (None, ""):
+        return default
     if not isinstance(found, str) or not found or "\0" in found:
         raise ValueError(f"{key} of {what} is not text")
     return found
@@ -334,6 +336,6 @@ def _list(value: Mapping[str, Any], key: str, what: str) -> list[Any]:
 
 def _number(value: Mapping[str, Any], key: str, what: str) -> int | None:
     found = value.get(key)
-    if found is not None and (type(found) is not int or found < 0):
+    if found is not None and (type(found) is not int or not 0 <= found < 1 << 32):
         raise ValueError(f"{key} of {what} is not a number")
     return found

@@ -118,7 +118,7 @@ def test_the_name_counts_for_the_key(project: Project, devices: Path) -> None:
     assert [False] == list(project.cached(*options(devices, "device")).values())[-1:]
 
 
-@pytest.mark.parametrize("text", ["devices", "network.host=x", "device=a,alias", 'device="a'])
+@pytest.mark.parametrize("text", ["devices", "network.host=x", "device=a/b,alias", 'device="a', "device=gpu"])
 def test_entitlements_that_do_not_exist(project: Project, text: str) -> None:
     """They are refused with what there is."""
     project.dockerfile("FROM busybox")

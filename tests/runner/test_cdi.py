@@ -82,6 +82,16 @@ def test_yaml(tmp_path: Path) -> None:
     assert 0o640 == known.inject(spec(), [f"{KIND}=0"]).spec.devices[0].file_mode
 
 
+@pytest.mark.parametrize("key", ["path", "hostPath", "type", "major", "fileMode", "permissions", "uid"])
+@pytest.mark.parametrize("value", [[1], {"a": 1}, 1.5, True, -1, 1 << 40])
+def test_nodes_of_any_shape(tmp_path: Path, key: str, value: object) -> None:
+    """What a file holds instead of a text or a number is a fault of that file, and no bug."""
+    describe(tmp_path, "a.json", device("a", deviceNodes=[{"path": "/dev/x", key: value}]))
+    known = Devices.load((tmp_path,))
+
+    assert ({}, 1) == (known.known, len(known.faults))
+
+
 @pytest.mark.parametrize(
     ("document", "fault"),
     [
