@@ -7,9 +7,11 @@ what its inputs were found to be. Nothing else counts for a key (docs/design.md,
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
+from builder.filetree import clean
 from builder.ops import (
     BindMount,
     CacheMount,
@@ -26,7 +28,7 @@ from builder.ops import (
     SshMount,
     TmpfsMount,
 )
-from builder.selection import FileSource, PathSource, TextSource, TreeSource
+from builder.selection import CopySpec, FileSource, PathSource, TextSource, TreeSource
 from layerstore.digest import CacheKey
 
 FORMAT = "1"
@@ -56,7 +58,7 @@ def definition(op: Op) -> Iterator[Ingredient]:
             yield from _copy(op)
         case MkdirOp():
             yield "op", "mkdir"
-            yield "path", op.path
+            yield "path", "/" + os.fsdecode(clean(os.fsencode(op.path)))
             yield "user", op.user
         case RunOp():
             yield "op", "run"
@@ -94,7 +96,8 @@ def _copy(op: CopyOp) -> Iterator[Ingredient]:
     for at, source in enumerate(spec.sources):
         match source:
             case PathSource():
-                yield f"source {at}", source.path.decode("utf-8", "surrogateescape")
+                path = source.path if spec.parents else clean(source.path)
+                yield f"source {at}", path.decode("utf-8", "surrogateescape")
             case TextSource():
                 yield f"source {at}", "heredoc " + source.name.decode("utf-8", "surrogateescape")
                 yield f"content {at}", hashlib.sha256(source.data).hexdigest()
@@ -109,14 +112,19 @@ def _copy(op: CopyOp) -> Iterator[Ingredient]:
         yield f"remote {at}", remote.url
         yield f"place {at}", str(remote.word)
         yield f"checksum {at}", remote.checksum or ""
-    yield "destination", spec.dest.decode("utf-8", "surrogateescape")
-    # A relative destination counts with the directory it is relative to.
-    yield "workdir", "" if spec.dest.startswith(b"/") else spec.workdir.decode("utf-8", "surrogateescape")
+    yield "destination", _destination(spec).decode("utf-8", "surrogateescape")
     yield "chown", spec.chown
-    yield "chmod", spec.chmod
+    yield "chmod", f"{int(spec.chmod, 8):o}" if spec.chmod.isdecimal() else spec.chmod
     yield "options", f"link={spec.link} parents={spec.parents} unpack={spec.unpack},{spec.unpack_remote}"
     for at, pattern in enumerate(spec.exclude):
         yield f"exclude {at}", pattern
+
+
+def _destination(spec: CopySpec) -> bytes:
+    """Where a copy goes, however that is written; what has to be a directory ends with a slash."""
+    dest = spec.dest if spec.dest.startswith(b"/") else spec.workdir + b"/" + spec.dest
+    directory = spec.dest.rpartition(b"/")[2] in (b"", b".")
+    return b"/" + clean(dest) + (b"/" if directory else b"")
 
 
 def _run(op: RunOp) -> Iterator[Ingredient]:
@@ -147,11 +155,13 @@ def _mount(mount: OpMount) -> str:
         case BindMount():
             return f"bind {mount.target} from input {mount.input} {mount.source}{_ro(mount.read_only)}"
         case CacheMount():
-            return f"cache {mount.target}{_ro(mount.read_only)}"
+            kept = f"{mount.id} {mount.mode:o} {mount.uid}:{mount.gid}"
+            return f"cache {mount.target}{_ro(mount.read_only)} {kept}"
         case TmpfsMount():
             return f"tmpfs {mount.target} {mount.size}"
         case SecretMount():
-            return f"secret {mount.id} {mount.target or ''} {mount.env or ''}"
+            file = f"{mount.target or ''} {mount.mode:o} {mount.uid}:{mount.gid}"
+            return f"secret {mount.id} {file} {mount.env or ''}"
         case SshMount():
             return f"ssh {mount.id} {mount.target}"
         case _:

@@ -78,6 +78,7 @@ class Executor:
         self.clock = clock
         self.wants_tree = wants_tree
         self.created_ns = created_ns
+        self._created: Ingredient = ("created", str(created_ns))
         self.host = host
         self._make_steps = steps
         self._steps: RunSteps | None = None
@@ -137,13 +138,12 @@ class Executor:
             )
             listed = ingredients(op, (("parent", str(chain_id(inputs[0].layers))), *read))
         else:
-            listed = ingredients(op, (("parent", str(chain_id(inputs[0].layers))),))
+            listed = ingredients(op, (("parent", str(chain_id(inputs[0].layers))), self._created))
         return key_of(listed), listed
 
-    @staticmethod
-    def _copy_step(op: CopyOp, inputs: Sequence[Result], content: Digest) -> tuple[Ingredient, ...]:
+    def _copy_step(self, op: CopyOp, inputs: Sequence[Result], content: Digest) -> tuple[Ingredient, ...]:
         parent = "" if op.spec.independent else str(chain_id(inputs[0].layers))
-        return ingredients(op, (("parent", parent), ("sources", str(content))))
+        return ingredients(op, (("parent", parent), ("sources", str(content)), self._created))
 
     def _content_of_copy(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result]) -> Digest:
         if len(inputs) == 1:
@@ -330,7 +330,7 @@ class Executor:
 
     def _content_key(self, op: CopyOp | MkdirOp, inputs: tuple[Ingredient, ...]) -> tuple[Ingredient, ...]:
         """What a copy's layer is made of wherever it lands; the facts of its records say where that is."""
-        return ingredients(op, (("layer", "independent of what is below"), *inputs))
+        return ingredients(op, (("layer", "independent of what is below"), *inputs, self._created))
 
     # -- copies ---------------------------------------------------------------------------------------------------
 

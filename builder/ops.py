@@ -92,7 +92,7 @@ class BindMount(Record):
 
 
 class CacheMount(Record):
-    """A directory that outlives the build; only its target, `read_only` and what it starts as count for the key.
+    """A directory that outlives the build; what it holds does not count for the key.
 
     A fresh one is a copy of `source` in input `input`, or empty with `mode`, `uid` and `gid` if that is None.
     """

@@ -22,7 +22,7 @@ from builder.selection import CopySpec, PathSource
 from builder.stage import StageState
 from grammar import Diagnostic, Span, Word
 from grammar.record import Record, field
-from grammar.text import quote
+from grammar.text import did_you_mean, quote
 from layerstore.digest import DiffId
 from layerstore.errors import StoreError
 from layerstore.platforms import InvalidPlatform, Platform
@@ -190,14 +190,10 @@ class Planner:
         for index in reversed(range(len(stages))):
             if names[index] == wanted.lower():
                 return index
-        from difflib import get_close_matches  # noqa: PLC0415 - only needed to explain an error
-
-        near = get_close_matches(wanted.lower(), [name for name in names if name], n=1)
-        suffix = f" (did you mean {near[0]}?)" if near else ""
-        known = ", ".join(name for name in names if name) or "none has a name"
-        raise self.error(
-            "unknown-target", f'target stage "{wanted}" could not be found{suffix}', None, hint=f"stages: {known}"
-        )
+        named = [name for name in names if name]
+        message = f'target stage "{wanted}" could not be found{did_you_mean(wanted, named)}'
+        hint = f"stages: {', '.join(named) or 'none has a name'}"
+        raise self.error("unknown-target", message, None, hint=hint)
 
     def _global_scope(self) -> dict[str, str]:
         """Automatic platform arguments, then the ARGs before the first FROM, left to right."""

@@ -54,14 +54,17 @@ def test_what_counts_for_a_run(change: dict[str, Any]) -> None:
 
 
 def test_what_does_not_count_for_a_run() -> None:
-    """Proxy arguments, addresses of extra hosts, and how a cache is found and shared."""
+    """Proxy arguments, addresses of extra hosts, and how a cache is shared; how it is found and begun does count."""
     hosts = RUN.replace(extra_hosts=(("db", "192.0.2.1"),))
     cache = CacheMount(target="/c", id="one", sharing="shared", mode=0o755, uid=0, gid=0, read_only=False)
     other = CacheMount(target="/c", id="two", sharing="locked", mode=0o700, uid=7, gid=7, read_only=False)
 
     assert key(RUN) == key(RUN.replace(proxies=("HTTP_PROXY=http://proxy.invalid",)))
     assert key(hosts) == key(hosts.replace(extra_hosts=(("db", "192.0.2.2"),)))
-    assert key(RUN.replace(mounts=(cache,))) == key(RUN.replace(mounts=(other,)))
+    assert key(RUN.replace(mounts=(cache,))) == key(RUN.replace(mounts=(cache.replace(sharing="locked"),)))
+    for name in ("id", "mode", "uid"):
+        changed = cache.replace(**{name: getattr(other, name)})
+        assert key(RUN.replace(mounts=(cache,))) != key(RUN.replace(mounts=(changed,)))
 
 
 def test_a_secret_counts_by_name_only() -> None:
@@ -78,7 +81,7 @@ def test_a_secret_counts_by_name_only() -> None:
         {"sources": (PathSource(b"b"),)},
         {"sources": (TextSource(b"a", b"text"),)},
         {"dest": b"/y"},
-        {"dest": b"x"},
+        {"dest": b"/x/"},
         {"chown": "1:2"},
         {"chmod": "644"},
         {"link": True},
