@@ -32,4 +32,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @pytest.mark.parametrize("name", sorted(FOLDERS))
 def test_case(name: str, shared: Store, tmp_path: Path) -> None:
     """Files, config, history, layers or the error are those that were recorded."""
-    assert casekit.check(shared, FOLDERS[name], tmp_path / "case") == []
+    if load.load(FOLDERS[name]).expect != "cache":
+        assert casekit.check(shared, FOLDERS[name], tmp_path / "case") == []
+        return
+    with Store.open(tmp_path / "store") as own:  # where no other case has made anything
+        casekit.make_base(own, tmp_path)
+        assert casekit.check(own, FOLDERS[name], tmp_path / "case") == []
