@@ -308,9 +308,14 @@ class _Planner:
             elif there.kind is Kind.DIR:
                 self._new[at] = there._replace(inode=None)
             else:
+                fault = (
+                    f"lstat /{os.fsdecode(at)}/{os.fsdecode(parts[count])}"
+                    if parts[count:]
+                    else f"mkdir /{os.fsdecode(at)}"
+                )
                 raise CopyError(
                     DEST,
-                    f"mkdir /{os.fsdecode(at)}: not a directory",
+                    f"{fault}: not a directory",
                     hint="choose another destination, or remove what is there in a RUN before",
                 )
             above = self._new[at]
