@@ -170,7 +170,7 @@ def test_files_that_change_beside_a_repository(
         (tmp_path / "c").write_text("six")
         return plan_copy(*given, **named)
 
-    monkeypatch.setattr("builder.execute.plan_copy", late)
+    monkeypatch.setattr("builder.copy.plan_copy", late)
     with pytest.raises((LocatedError, StoreError), match="changed"):
         run(store, f"ADD {repository.url} c /x/", place=tmp_path)
 
