@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from typing import Any
-
 import click
 import pytest
 
@@ -12,17 +9,9 @@ from builder.cli.app import app
 from builder.cli.build import command
 from builder.cli.buildwords import OPTIONS
 from builder.cli.words import read_call
+from tests.clickwords import by_click, random_lines
 
 VALUES = ("", "-", "1", "0", "-1", "1.5", "x", "a=b", "=x", "host", "network.host", "-qt", "--pull", "build", ".")
-
-
-def by_click(words: list[str]) -> dict[str, Any] | None:
-    """What click makes of the words after `build`; None if it refuses them."""
-    try:
-        context = command.make_context("build", list(words))
-    except (click.ClickException, click.exceptions.Exit):
-        return None
-    return context.params
 
 
 @pytest.mark.parametrize(
@@ -44,7 +33,7 @@ def test_plain_calls_are_read(words: list[str]) -> None:
     call = read_call(["build", *words])
 
     assert call is not None
-    assert by_click(words) == call.given
+    assert by_click(command, words) == call.given
 
 
 @pytest.mark.parametrize(
@@ -60,19 +49,11 @@ def test_the_rest_is_clicks(words: list[str]) -> None:
 
 def test_random_words_are_read_as_click_reads_them() -> None:
     """Of many random lines none is read differently from click, and most that click takes are read."""
-    rng = random.Random(5)
-    names = [name for option in OPTIONS for name in option.names]
-    plain = {name for option in OPTIONS for name in option.names if option.plain}
+    clicks = {name for option in OPTIONS for name in option.names if not option.plain}
     read = taken = 0
-    for _ in range(3000):
-        words: list[str] = []
-        for _ in range(rng.randrange(5)):
-            name = rng.choice(names)
-            value = rng.choice(VALUES)
-            words += rng.choice(([name], [name, value], [f"{name}={value}"], [f"{name}{value}"]))
-        words += rng.sample(VALUES, rng.randrange(3))
-        expected, call = by_click(words), read_call(["build", *words])
-        taken += expected is not None and not any(word.partition("=")[0] in set(names) - plain for word in words)
+    for words in random_lines(OPTIONS, VALUES, seed=5, most_values=2):
+        expected, call = by_click(command, words), read_call(["build", *words])
+        taken += expected is not None and not any(word.partition("=")[0] in clicks for word in words)
         if call is not None:
             read += 1
             assert expected == call.given, words

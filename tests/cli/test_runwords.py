@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from typing import Any
-
 import click
 import pytest
 
@@ -12,17 +9,9 @@ from builder.cli.app import app
 from builder.cli.run import command
 from builder.cli.runwords import OPTIONS
 from builder.cli.words import read_call
+from tests.clickwords import by_click, random_lines
 
 VALUES = ("", "-", "--", "1", "-1", "1.5", "x", "a=b", "=x", "bridge", "host", "always", "-it", "--rm", "run", "box")
-
-
-def by_click(words: list[str]) -> dict[str, Any] | None:
-    """What click makes of the words after `run`; None if it refuses them."""
-    try:
-        context = command.make_context("run", list(words))
-    except (click.ClickException, click.exceptions.Exit):
-        return None
-    return context.params
 
 
 @pytest.mark.parametrize(
@@ -46,7 +35,7 @@ def test_plain_calls_are_read(words: list[str]) -> None:
     call = read_call(["run", *words])
 
     assert call is not None
-    assert by_click(words) == call.given
+    assert by_click(command, words) == call.given
 
 
 @pytest.mark.parametrize(
@@ -62,17 +51,9 @@ def test_the_rest_is_clicks(words: list[str]) -> None:
 
 def test_random_words_are_read_as_click_reads_them() -> None:
     """Of many random lines none is read differently from click, and most that click takes are read."""
-    rng = random.Random(4)
-    names = [name for option in OPTIONS for name in option.names]
     read = taken = 0
-    for _ in range(3000):
-        words: list[str] = []
-        for _ in range(rng.randrange(5)):
-            name = rng.choice(names)
-            value = rng.choice(VALUES)
-            words += rng.choice(([name], [name, value], [f"{name}={value}"], [f"{name}{value}"]))
-        words += rng.sample(VALUES, rng.randrange(4))
-        expected, call = by_click(words), read_call(["run", *words])
+    for words in random_lines(OPTIONS, VALUES, seed=4, most_values=3):
+        expected, call = by_click(command, words), read_call(["run", *words])
         taken += expected is not None
         if call is not None:
             read += 1
