@@ -5,6 +5,7 @@ Every instruction becomes one logical line; comments, heredocs and single empty 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import assert_never
 
@@ -138,7 +139,7 @@ def _arguments(instruction: Instruction) -> tuple[str, tuple[Heredoc, ...]]:
         case Volume(paths=words, json_form=json_form):
             rest = _words(words, json_form=json_form)
         case Expose(ports=words):
-            rest = _words(words, json_form=False)
+            rest = " ".join(word.text for word in words)
         case Maintainer(name=author):
             rest = author
         case Onbuild(text=text):
@@ -152,7 +153,7 @@ def _sources(instruction: Copy | Add) -> str:
     if instruction.json_form:
         return _words((*instruction.sources, instruction.destination), json_form=True)
     openings = [heredoc.text for heredoc in instruction.heredocs]
-    return " ".join([*(word.text for word in instruction.sources), *openings, instruction.destination.text])
+    return _apart([*(word.text for word in instruction.sources), *openings, instruction.destination.text])
 
 
 def _command(command: ShellForm | ExecForm) -> str:
@@ -161,7 +162,23 @@ def _command(command: ShellForm | ExecForm) -> str:
 
 def _words(words: Iterable[Word], *, json_form: bool) -> str:
     texts = [word.text for word in words]
-    return _json(texts) if json_form else " ".join(texts)
+    return _json(texts) if json_form else _apart(texts)
+
+
+def _apart(texts: list[str]) -> str:
+    """Words with blanks between them: such as JSON does not know, where they would be taken for a JSON list."""
+    text = " ".join(texts)
+    if text.startswith("[") and text.endswith("]"):
+        import json  # noqa: PLC0415 - hardly ever needed
+
+        # What nests too deeply for this reader may still be a list for the parser.
+        with contextlib.suppress(RecursionError):
+            try:
+                json.loads(text, parse_int=str, parse_float=str)
+            except ValueError:
+                return text
+        return "\v".join(texts)
+    return text
 
 
 def _json(texts: Iterable[str]) -> str:

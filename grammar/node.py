@@ -169,7 +169,7 @@ def _arguments(node: Node, shape: str, offset: int, *, escape: str, may_be_json:
         children = None
         with suppress(lalr.NoMatchError):
             children = lalr.parse(_EXEC[shape], text, offset)
-        if children is not None:
+        if children is not None and _is_json(text, children, offset):
             node.json = True
             _take(node, children)
             return
@@ -182,6 +182,13 @@ def _arguments(node: Node, shape: str, offset: int, *, escape: str, may_be_json:
         # FROM with too many words: what they should have been is said where their number is checked.
         children = lalr.parse("list", text, offset)
     _take(node, children)
+
+
+def _is_json(text: str, children: list[Any], offset: int) -> bool:
+    """Say whether an array has no blanks but those of JSON (RFC 8259): the grammar takes more of them everywhere."""
+    before = max((child[2] for child in children if child[0] != "array"), default=offset)
+    start = text.index("[", before)
+    return text.find("\v", start) < 0 and text.find("\f", start) < 0
 
 
 def _take(node: Node, children: list[Any]) -> None:

@@ -82,3 +82,15 @@ def test_a_comment_without_directives_above_stays_one() -> None:
 def test_one_instruction(text: str) -> None:
     """An instruction by itself is printed as it was written where it was written plainly."""
     assert format_instruction(parse_instruction(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'COPY ["a", "b\v"]', b'ADD ["a",\f"b"]', b'VOLUME [\v"a", "b"]', b"COPY [" + b"[" * 5000 + b"\v" + b"]" * 5001],
+    ids=["in a string", "between words", "after the bracket", "deep"],
+)
+def test_words_that_look_like_a_list(text: bytes) -> None:
+    """Blanks that JSON does not know make words of a list, and stay: with spaces it would be a list."""
+    tree = parse(b"FROM a\n" + text + b"\n")
+
+    assert parse(format_ast(tree).encode()) == tree
