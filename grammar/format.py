@@ -153,6 +153,9 @@ def _sources(instruction: Copy | Add) -> str:
     if instruction.json_form:
         return _words((*instruction.sources, instruction.destination), json_form=True)
     openings = [heredoc.text for heredoc in instruction.heredocs]
+    if not instruction.sources and not openings:
+        # All that there was were openings, none of which counts on a line that cannot be taken apart into words.
+        openings = ["<<_"]
     return _apart([*(word.text for word in instruction.sources), *openings, instruction.destination.text])
 
 

@@ -283,6 +283,8 @@ def _shown(error: grammar.LocatedGrammarError) -> None:
 @example(b"FROM a\nENV \x1c=\x1d")
 @example(b'FROM a\nCMD ["\xff"]\nRUN \xff')
 @example(b"\xef\xbb\xbf")
+@example(b'FROM a\nCOPY ["a", "b\x0b"]')
+@example(b"FROM a\nCOPY <<E ${d/")
 def test_any_bytes(data: bytes) -> None:
     """No input gets anything but a tree or a located error that can be shown; trees survive printing."""
     try:
