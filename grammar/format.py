@@ -60,6 +60,9 @@ def format_ast(ast: Ast) -> str:
         _gap(lines, last, instruction.span.start.line)
         lines.append(_with_comments(instruction, inside, ast.escape))
         last = instruction.span.end.line
+    if ast.instructions and lines[-1].endswith(ast.escape) and not lines[-1].endswith(ast.escape * 2):
+        # Only at the end of a file can that be text, where another one stood behind it, which continued nothing.
+        lines[-1] += f" {ast.escape}"
     for comment in comments:
         _gap(lines, last, comment.span.start.line)
         lines.append(_comment(comment))

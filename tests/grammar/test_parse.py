@@ -285,6 +285,7 @@ def _shown(error: grammar.LocatedGrammarError) -> None:
 @example(b"\xef\xbb\xbf")
 @example(b'FROM a\nCOPY ["a", "b\x0b"]')
 @example(b"FROM a\nCOPY <<E ${d/")
+@example(b"FROM a\nRUN b \\ \\\n")
 def test_any_bytes(data: bytes) -> None:
     """No input gets anything but a tree or a located error that can be shown; trees survive printing."""
     try:
