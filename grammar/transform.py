@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from grammar import ast
@@ -100,20 +100,12 @@ def _run(node: Node, flags: Flags, common: dict[str, Any]) -> ast.Run:
         _choice("network mode", "invalid network mode {}", network, _NETWORKS)
     if security is not None:
         _choice("security mode", "security {} is not valid", security, _SECURITY)
-    mounts = flags.words("mount")
-    for mount in mounts:
-        try:
-            parse_mount(mount.text)
-        except MountError as error:
-            raise Fault("mount", error.message, mount.span, error.hint) from None
-    devices = flags.words("device")
-    for device in devices:
+    mounts, devices = flags.words("mount"), flags.words("device")
+    _understand("mount", mounts, parse_mount)
+    if devices:
         from grammar.device import parse_device  # noqa: PLC0415 - few commands need a device
 
-        try:
-            parse_device(device.text)
-        except DeviceError as error:
-            raise Fault("device", error.message, device.span, error.hint) from None
+        _understand("device", devices, parse_device)
     return ast.Run(
         command=_command(node, node.words),
         heredocs=node.heredocs,
@@ -123,6 +115,14 @@ def _run(node: Node, flags: Flags, common: dict[str, Any]) -> ast.Run:
         devices=devices,
         **common,
     )
+
+
+def _understand(what: str, words: Iterable[Word], parse: Callable[[str], object]) -> None:
+    for word in words:
+        try:
+            parse(word.text)
+        except (DeviceError, MountError) as error:
+            raise Fault(what, error.message, word.span, error.hint) from None
 
 
 def _choice(what: str, message: str, word: Word, known: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ import click
 
 import grammar
 from builder.cli.context import Settings
-from builder.cli.dockerfiles import read_dockerfile
+from builder.cli.dockerfiles import build_meant, read_dockerfile
 from builder.cli.inputs import parse_platforms, plan_options
 from builder.errors import LocatedError
 from builder.graph import Vertex
@@ -32,15 +32,7 @@ _KINDS: dict[type[Op], str] = {
 
 
 @click.command("graph")
-@click.option("--target", metavar="STAGE", help="The stage to build (default: the last).")
-@click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG.")
-@click.option(
-    "--platform",
-    "platforms",
-    multiple=True,
-    metavar="OS/ARCH[,…]",
-    help="What would be built for (default: this machine).",
-)
+@build_meant
 @click.option(
     "--format",
     "form",

@@ -447,7 +447,7 @@ def test_outbound_through_nat(tmp_path: Path) -> None:
     words = [word for line in lines if line and line[0] in {"URIs:", "deb"} for word in line]
     server = next((word.split("/")[2] for word in words if word.startswith("http://")), None)
     if server is None:
-        pytest.skip("no http source of the distribution is configured")
+        pytest.skip("needs an http source of packages in /etc/apt")
     address = socket.gethostbyname(server)
     bridge = Bridge(tmp_path, name="pbtnat0")
     with NetworkNamespace.create() as one:

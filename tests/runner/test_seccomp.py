@@ -227,7 +227,7 @@ for call in sys.argv[1:]:
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86_64")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="needs an x86_64 processor: the numbers are its own")
 def test_the_kernel_agrees(bench: Bench, tmp_path: Path, default: bytes) -> None:
     """A program that tries calls in a container gets what the filter computes; without a filter, other answers."""
     table = numbers("SCMP_ARCH_X86_64")
