@@ -53,10 +53,15 @@ def format_ast(ast: Ast) -> str:
     for instruction in ast.instructions:
         above = _take(comments, instruction.span.start.line)
         inside = _take(comments, instruction.span.end.line)
-        for comment in above:
+        count = _about(instruction, above)
+        for comment in above[:count]:
             _gap(lines, last, comment.span.start.line)
             lines.append(_comment(comment))
             last = comment.span.end.line
+        if count < len(above):
+            # The others stood behind a line that says nothing but that it goes on.
+            lines += [ast.escape, *(_comment(comment) for comment in above[count:])]
+            last = above[-1].span.end.line
         _gap(lines, last, instruction.span.start.line)
         lines.append(_with_comments(instruction, inside, ast.escape))
         last = instruction.span.end.line
@@ -82,6 +87,21 @@ def _take(comments: list[Comment], line: int) -> list[Comment]:
     taken = comments[:count]
     del comments[:count]
     return taken
+
+
+def _about(instruction: Instruction, above: list[Comment]) -> int:
+    """How many of the comments above an instruction stand on lines of their own: those it takes for its are of them."""
+    own = list(instruction.comments)
+    count, texts = -1, list[str]()
+    for at, comment in enumerate([*above, None]):
+        if len(texts) == len(own) and texts == own:
+            count = at
+        if comment is not None and comment.text:
+            texts.append(comment.text)
+        else:
+            # An empty comment ends what is said about the next instruction.
+            texts.clear()
+    return len(above) if count < 0 else count
 
 
 def _gap(lines: list[str], last: int, line: int) -> None:

@@ -286,6 +286,9 @@ def _shown(error: grammar.LocatedGrammarError) -> None:
 @example(b'FROM a\nCOPY ["a", "b\x0b"]')
 @example(b"FROM a\nCOPY <<E ${d/")
 @example(b"FROM a\nRUN b \\ \\\n")
+@example(b"FROM a\n\\\n# c\nRUN b\n")
+@example(b"FROM a\n# c\n\\\n# d\nRUN b\n")
+@example(b"FROM a\n# c\n#\nRUN b\n")
 def test_any_bytes(data: bytes) -> None:
     """No input gets anything but a tree or a located error that can be shown; trees survive printing."""
     try:
