@@ -36,6 +36,8 @@ from grammar.ast import (
     Word,
     Workdir,
 )
+from grammar.source import CONTINUED
+from grammar.text import BLANKS
 
 _JSON_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
 
@@ -63,11 +65,8 @@ def format_ast(ast: Ast) -> str:
             lines += [ast.escape, *(_comment(comment) for comment in above[count:])]
             last = above[-1].span.end.line
         _gap(lines, last, instruction.span.start.line)
-        lines.append(_with_comments(instruction, inside, ast.escape))
+        lines.append(_printed(instruction, inside, ast.escape, last=instruction is ast.instructions[-1]))
         last = instruction.span.end.line
-    if ast.instructions and lines[-1].endswith(ast.escape) and not lines[-1].endswith(ast.escape * 2):
-        # Only at the end of a file can that be text, where another one stood behind it, which continued nothing.
-        lines[-1] += f" {ast.escape}"
     for comment in comments:
         _gap(lines, last, comment.span.start.line)
         lines.append(_comment(comment))
@@ -113,13 +112,26 @@ def _comment(comment: Comment) -> str:
     return f"# {comment.text}".rstrip(" ")
 
 
-def _with_comments(instruction: Instruction, inside: list[Comment], escape: str) -> str:
+def _printed(instruction: Instruction, inside: list[Comment], escape: str, *, last: bool) -> str:
     """The instruction with the comments of its continued lines behind its keyword, where they still are inside it."""
-    if not inside:
-        return format_instruction(instruction)
     keyword, rest, heredocs = _parts(instruction)
-    head = f"{keyword} {escape}\n"
-    return head + "".join(f"{_comment(comment)}\n" for comment in inside) + rest + _bodies(heredocs)
+    text = f"{keyword} {rest}" if rest else keyword
+    if inside:
+        # What begins with # would be a comment itself on a line of its own.
+        first = next((at for at, c in enumerate(rest) if c != "#" and not c.isspace()), len(rest))
+        head = f"{keyword} {rest[:first]}{escape}\n"
+        text = head + "".join(f"{_comment(comment)}\n" for comment in inside) + rest[first:]
+    continued = CONTINUED[escape]
+    if isinstance(instruction, Onbuild):
+        # Its text keeps the blanks at its end, and only at the end of a file can it look continued.
+        if last and (continued.search(text) or text.endswith("\r")):
+            text += f" {escape}" if text.endswith(escape) else escape
+        return text
+    if text.endswith(tuple(BLANKS)):
+        # A value ends in a blank where a quote is not closed, or the blank is escaped, before what means nothing here.
+        text += escape
+    # Text ends in an escape character where a blank stood behind it that is none to a continuation.
+    return text + ("\f" if continued.search(text) else "") + _bodies(heredocs)
 
 
 def _bodies(heredocs: tuple[Heredoc, ...]) -> str:
@@ -135,7 +147,7 @@ def _parts(instruction: Instruction) -> tuple[str, str, tuple[Heredoc, ...]]:
     rest, heredocs = _arguments(instruction)
     if rest.startswith("--"):
         rest = f"-- {rest}"
-    return keyword, " ".join([*(flag.text for flag in instruction.flags), rest]).rstrip(" "), heredocs
+    return keyword, " ".join([*(flag.text for flag in instruction.flags), *([rest] if rest else [])]), heredocs
 
 
 def _arguments(instruction: Instruction) -> tuple[str, tuple[Heredoc, ...]]:

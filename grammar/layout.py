@@ -15,7 +15,7 @@ from grammar.diagnostics import Span
 from grammar.errors import ParseError
 from grammar.node import Node, read
 from grammar.parse import parse
-from grammar.source import CONTINUED, Source
+from grammar.source import CONTINUED, Line, Source
 from grammar.text import BLANKS, WIDE_BLANKS
 
 _INDENT = "    "
@@ -76,7 +76,10 @@ class _Layout:
             self._between(above, line.first)
             end = line.last
             node = read(line, self._source)
-            self._put(_Instruction(node, self._source, upper=self._upper).lines())
+            if self._ends_oddly(line, node):
+                self._put([self._source.physical(number) for number in range(line.first, end + 1)])
+            else:
+                self._put(_Instruction(node, self._source, upper=self._upper).lines())
             if line.last > end:
                 # The content of a heredoc is kept with its line endings; the last line is its name.
                 self._out.append(self._source.verbatim(end + 1, line.last - 1))
@@ -84,6 +87,12 @@ class _Layout:
             above = line.last + 1
         self._between(above, self._source.line_count + 1)
         return "".join(self._out)
+
+    def _ends_oddly(self, line: Line, node: Node) -> bool:
+        """Whether the text ends in an escape character, or the file in blanks that count: such lines are kept."""
+        if line.open and (node.keyword == "onbuild" or line.text.endswith("\r")):
+            return True
+        return CONTINUED[self._source.escape].search(line.text.rstrip(WIDE_BLANKS)) is not None
 
     def _put(self, lines: list[str]) -> None:
         self._out += [f"{line}{self._ending}" for line in lines]
@@ -240,6 +249,8 @@ class _Instruction:
             if written.strip(" \t"):
                 # A carriage return or form feed separates words, but not those of a heredoc.
                 return written
+            if before.text.endswith(self._source.escape):
+                return written  # an escaped blank is no end of a word where heredocs are looked for
             tight = self._node.json and (before.text == "[" or atom.text in ("]", ","))
             return "" if tight else " "
         first = self._number(before.end - 1)
@@ -247,19 +258,17 @@ class _Instruction:
         indent = "" if self._node.json and atom.text == "]" else _INDENT
         if self._as_written:
             indent = self._text[at : atom.start]
-        return f" {self._source.escape}\n{self._comments(first, number, None if self._as_written else _INDENT)}{indent}"
+        blank = " "
+        if before.text.endswith(self._source.escape):
+            blank, indent = self._text[before.end : inside[0][0]], self._text[at : atom.start]
+        comments = self._comments(first, number, None if self._as_written else _INDENT)
+        return f"{blank}{self._source.escape}\n{comments}{indent}"
 
     def _tail(self, end: int) -> str:
         """What stands behind the last atom: comments of continuations that never come, else nothing."""
         comments = self._comments(self._number(end - 1), self._line.last + 1, None if self._as_written else _INDENT)
         if comments:
             return f" {self._source.escape}\n{comments}".removesuffix("\n")
-        if self._text.endswith("\r"):
-            # The line is continued, by nothing, or else this would belong to its ending.
-            return self._source.escape
-        if CONTINUED[self._source.escape].search(self._text):
-            # Wide blanks behind the escape character are all that keeps it from continuing the line.
-            return self._line.text[end:]
         return ""
 
     def _number(self, offset: int) -> int:

@@ -27,12 +27,25 @@ CONTINUED = {
 class Line:
     """One logical line: its text, where each piece of it stands, and the comments around it."""
 
-    __slots__ = ("_columns", "_numbers", "_starts", "comments", "first", "inner", "last", "reference_comments", "text")
+    __slots__ = (
+        "_columns",
+        "_numbers",
+        "_starts",
+        "comments",
+        "first",
+        "inner",
+        "last",
+        "open",
+        "reference_comments",
+        "text",
+    )
 
     def __init__(self, number: int) -> None:
         self.text = ""
         self.first = number
         self.last = number
+        # Whether the file ended where the line was to go on.
+        self.open = False
         self.comments: tuple[str, ...] = ()
         # Comments as the reference parser keeps them: of an indented one only its first character is taken away.
         self.reference_comments: tuple[str, ...] = ()
@@ -225,6 +238,7 @@ class Source:
             length += len(piece)
         line.text = "".join(pieces)
         line.last = self._next
+        line.open = end is not None
         return line
 
     def body(self, line: Line, name: str, *, chomp: bool) -> tuple[str, Span]:

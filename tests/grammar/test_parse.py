@@ -266,9 +266,20 @@ PIECES = st.sampled_from(
         "RUN ",
         "COPY ",
         "ENV ",
+        "LABEL a=b",
+        "CMD ",
+        "VOLUME ",
+        "HEALTHCHECK CMD ",
         "<<E\n",
+        "<<-E ",
         "E\n",
         "ONBUILD ",
+        "# c\n",
+        "\\\n",
+        " \\ ",
+        "\v",
+        "\f",
+        "--a ",
         "\ufeff",
     ]
 )
@@ -289,14 +300,26 @@ def _shown(error: grammar.LocatedGrammarError) -> None:
 @example(b"FROM a\n\\\n# c\nRUN b\n")
 @example(b"FROM a\n# c\n\\\n# d\nRUN b\n")
 @example(b"FROM a\n# c\n#\nRUN b\n")
+@example(b"FROM a\nRUN #b \\\n# c\n d\n")
+@example(b"FROM a\nRUN ## #\\\n# c\n")
+@example(b"FROM a\nCMD \\ \\ ")
+@example(b"FROM a\nONBUILD \\ \\\n")
+@example(b"FROM a\nONBUILD ADD \\\n # c")
+@example(b"FROM a\nONBUILD RUN b\r\\")
+@example(b"FROM a\nLABEL k=v\x0ca=--\\ \\ \\\n")
+@example(b'FROM a\nARG b "c=d \\\x0b\nCMD e')
+@example(b"FROM a\nVOLUME b \\\x0b\nCMD c")
+@example(b"FROM a\nCOPY b \\ \\\n<<E c\n")
 def test_any_bytes(data: bytes) -> None:
-    """No input gets anything but a tree or a located error that can be shown; trees survive printing."""
+    """No input gets anything but a tree or a located error that can be shown; trees survive printing and tidying."""
     try:
         tree = parse(data)
     except ParseError as error:
         _shown(error)
         return
     assert parse(grammar.format_ast(tree).encode("utf-8", "surrogateescape")) == tree
+    tidied = grammar.tidy(data)
+    assert grammar.tidy(tidied) == tidied
     try:
         resolve(tree)
     except grammar.ResolveError as error:
