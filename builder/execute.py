@@ -345,9 +345,10 @@ class Executor:
         return Lineage(self.store, op, f"stage {source.stage}", "")
 
     def _is_new(self, vertex: Vertex, inputs: Sequence[Result]) -> bool:
-        """Say whether a copy cannot be cached: it must not be, or was never done with nobody having read its sources.
+        """Say whether a copy cannot be cached: it must not be, or nobody has read its sources and it was never done.
 
-        Its files are read once, while the layer is written, and only after that its key is known.
+        Nor was it ever done of these if they are large and pieces of them were never seen. Its files are read once,
+        while the layer is written, and only after that its key is known.
         """
         op = vertex.op
         assert isinstance(op, CopyOp)
@@ -355,7 +356,11 @@ class Executor:
             return True
         if len(inputs) == 1 or self._remembered(op, vertex, inputs) is not None:
             return False
-        return not self._lineage(op, vertex).is_known()
+        lineage = self._lineage(op, vertex)
+        if not lineage.is_known():
+            return True
+        sample = self._selection(op, vertex, inputs).sample()
+        return sample is not None and not lineage.has_seen(sample)
 
     def _made_unread(self, vertex: Vertex, op: CopyOp, inputs: Sequence[Result]) -> Result:
         """Make a copy first and see then what it was a copy of; layers that were made of the same still count."""
@@ -374,7 +379,7 @@ class Executor:
         reusable = self._reusable(vertex, key_of(listed), dest)
         if reusable is None:
             self._keep_facts(listed, plan, made)
-        lineage.note(made.layer)
+        lineage.note(made.layer, self._selection(op, vertex, inputs).sample())
         return self._kept(key_of(step), step, reusable or made, inputs[0])
 
     def _copied(self, vertex: Vertex, op: CopyOp, inputs: Sequence[Result]) -> MadeLayer:
@@ -397,7 +402,7 @@ class Executor:
                 "the sources changed while they were copied", hint="build again once nothing writes to them"
             )
         self._keep_facts(listed, plan, made)
-        lineage.note(made.layer)
+        lineage.note(made.layer, selection.sample())
         return made
 
     def _plan(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result], dest: FileTree | None) -> CopyPlan:

@@ -1,6 +1,6 @@
-"""What a COPY made the last time it was done, found by what it says and where it copies from.
+"""What a COPY made and saw the last times it was done, found by what it says and where it copies from.
 
-A hint: whoever follows it saves work, and makes the same layer as without it.
+Hints: whoever follows them saves work, and makes the same layer as without them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from builder.ops import CopyOp
 from layerstore import CacheRecord, DiffId, Store
 
 _MOST = 16
+_MOST_SAMPLES = 256
 
 
 class Lineage:
@@ -22,6 +23,7 @@ class Lineage:
         self._store = store
         self._place = place
         self.key = key_of((("last layers of", source), *definition(op)))
+        self._seen = key_of((("samples of", source), *definition(op)))
 
     def is_known(self) -> bool:
         """Say whether the copy was ever done, from any place."""
@@ -34,11 +36,18 @@ class Lineage:
             return None
         return DiffId(next((layer for place, layer in past if place == self._place), past[0][1]))
 
-    def note(self, layer: DiffId) -> None:
-        """Remember what it has made now."""
+    def has_seen(self, sample: str) -> bool:
+        """Say whether a selection with this sample was ever copied, as far as that is remembered."""
+        return sample in (self._store.cache.note(self._seen) or ())
+
+    def note(self, layer: DiffId, sample: str | None) -> None:
+        """Remember what it has made now, and the sample of what that was a copy of, if it has one."""
         past = [(place, diff_id) for place, diff_id in self._past() if place != self._place]
         past.insert(0, (self._place, layer))
         self._store.cache.put(CacheRecord(key=self.key, result=past[:_MOST]))
+        if sample is not None:
+            seen = [one for one in self._store.cache.note(self._seen) or () if one != sample]
+            self._store.cache.keep_note(self._seen, [sample, *seen[: _MOST_SAMPLES - 1]])
 
     def _past(self) -> list[tuple[str, str]]:
         records = self._store.cache.find(self.key)

@@ -34,6 +34,10 @@ _BATCH = 512
 _CHUNK = 1 << 20
 _PIECE = 4 << 20
 _WORTH_A_THREAD = 64 << 20
+_LARGE = 8 << 20
+_SAMPLED = 1 << 12
+_SAMPLES = 16  # of each large file; fewer where there are many
+_MOST_SAMPLES = 256
 CAPABILITY = b"security.capability"
 _SHAPE = itemgetter(slice(7))  # mode, inode, device, links, owner, group and size: the quickest way to many at once
 _MTIME = attrgetter("st_mtime_ns")
@@ -164,6 +168,7 @@ class Selection:
         self._exclude = PatternMatcher.of(spec.exclude, where="--exclude") if spec.exclude else None
         self._fingerprint: tuple[bytes | None, int] | None = None
         self._walked: dict[int, list[Found]] = {}
+        self._sample: str | None = None
 
     def walk(self, item: Item) -> list[Found]:
         """Return what is copied from below the directory `item`, parents before children, names sorted."""
@@ -207,6 +212,15 @@ class Selection:
         """Return the digest of the selected content if nothing has changed since it was last told, reading nothing."""
         fingerprint, _ = self._seen()
         return None if fingerprint is None else files.selection(fingerprint)
+
+    def sample(self) -> str | None:
+        """Return what a few pieces of each large file tell of the content, None if no file is large.
+
+        Selections with different samples have different contents.
+        """
+        if self._sample is None:
+            self._sample = _sampled([entry for entry in self._regular() if entry.size >= _LARGE])
+        return self._sample or None
 
     def digest(self, files: FileDigests, read: Mapping[bytes, bytes] | None = None) -> Digest:
         """Return the digest of the selected content; what was hashed before and has not changed is not read again.
@@ -296,12 +310,7 @@ class Selection:
 
     def _hash(self, files: FileDigests, read: Mapping[bytes, bytes], *, remember: bool) -> Digest:
         """Hash everything, file digests taken from `read` and `files` where they are known."""
-        regular: list[Entry] = []
-        for item in self.items:
-            if item.entry.kind is Kind.DIR:
-                regular += [found.entry for found in self.walk(item) if found.entry.kind is Kind.FILE]
-            elif item.entry.kind is Kind.FILE:
-                regular.append(item.entry)
+        regular = self._regular()
         digests = _data_digests(regular, self.tree, files, read, self._opened() if remember else None)
         self.data = {
             entry.source: digest
@@ -320,6 +329,16 @@ class Selection:
             else:
                 _hash_found(whole, [Found(source + b"F" + item.name, item.entry, direct=True)], rest)
         return Digest("sha256:" + whole.hexdigest())
+
+    def _regular(self) -> list[Entry]:
+        """Return the files with data, in the order in which they are copied."""
+        regular: list[Entry] = []
+        for item in self.items:
+            if item.entry.kind is Kind.DIR:
+                regular += [found.entry for found in self.walk(item) if found.entry.kind is Kind.FILE]
+            elif item.entry.kind is Kind.FILE:
+                regular.append(item.entry)
+        return regular
 
     def _opened(self) -> int:
         # The files of layers never change, so digests of theirs can be remembered whenever they were made.
@@ -496,6 +515,31 @@ def _hash_found(whole: hashlib._Hash, found: Sequence[Found], digests: Iterator[
             else:
                 rows.append((name, int(kind), mode, uid, gid, target, rdev, direct))
         whole.update(repr(rows).encode())
+
+
+def _sampled(large: Sequence[Entry]) -> str:
+    """Return the digest of pieces of files, spread evenly over each; empty without files, or if one cannot be read.
+
+    Who reads them as a whole says why.
+    """
+    if not large:
+        return ""
+    count = max(2, min(_SAMPLES, _MOST_SAMPLES // len(large)))
+    seen = hashlib.sha256(_FORMAT)
+    for entry in large:
+        if not isinstance(entry.source, bytes):
+            continue
+        seen.update(b"%d\0" % entry.size)
+        try:
+            fd = os.open(entry.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                for number in range(count):
+                    seen.update(os.pread(fd, _SAMPLED, (entry.size - _SAMPLED) * number // (count - 1)))
+            finally:
+                os.close(fd)
+        except OSError:
+            return ""
+    return seen.hexdigest()
 
 
 def _data_digests(

@@ -233,3 +233,21 @@ def test_digests_that_were_told(store: Store, root: Path) -> None:
         assert expected == select(spec, LocalContext(root, opened_ns=LATER)).remembered(another.files)
         wrong = {name: bytes(32) for name in read}
         assert expected != select(spec, LocalContext(root, opened_ns=LATER)).digest(another.files, wrong)
+
+
+def test_samples(root: Path) -> None:
+    """Pieces of large files tell some contents apart, and never tell equal ones apart; small files have no sample."""
+
+    def sample(data: bytes) -> str | None:
+        (root / "src" / "large").write_bytes(data)
+        return select(CopySpec(sources=(PathSource(b"src"),), dest=b"/"), LocalContext(root, opened_ns=LATER)).sample()
+
+    large = bytes(8 << 20)
+    assert None is sample(large[:-1])
+    known = sample(large)
+    assert known is not None
+    assert known == sample(large)
+    for other in (b"1" + large[1:], large[:-1] + b"1", large + b"\0"):
+        assert known != sample(other)
+    # One byte of a piece that is not looked at.
+    assert known == sample(large[:5000] + b"1" + large[5001:])
