@@ -93,7 +93,7 @@ class Cache:
         return json.loads(row[0])
 
     def keep_note(self, key: CacheKey, value: Json) -> None:
-        """Keep a value that follows from `key` alone, or a hint: nothing on disk depends on it, so nothing is synced."""
+        """Keep a hint, or a value that follows from `key` alone: nothing on disk depends on it or is synced for it."""
         now = self._home.clock()
         self._home.db.write(
             "INSERT OR REPLACE INTO cache(key, variant, layers, facts, ingredients, result, created, used, boot)"
