@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import machine, page
+from bench import disks, machine, page
 from bench.floors import Floor
 from bench.measure import CommandFailed, Usage, measure, own_peak, run
 from bench.registry import Registry, serve
@@ -109,8 +109,9 @@ def _roomy() -> str:
 
 def _compare(options: Options, place: Path) -> Comparison:
     """Measure everything."""
-    for directory in (place, place / "works"):
-        spread(directory)
+    spread(place)
+    file_system = disks.separate([place / name for name in (Pybuild.name, *options.peers, "works", "registry")])
+    spread(place / "works")
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(_tools(options.peers, place))
         try:
@@ -120,7 +121,7 @@ def _compare(options: Options, place: Path) -> Comparison:
             session.absent["docker-registry"] = "not installed: nothing is pushed"
         measured = [_work(work, session.tools, options.repeat) for work in _chosen(options, place / "works", registry)]
         return Comparison(
-            machine={**machine.describe(place), **session.versions},
+            machine={**machine.describe(file_system), **session.versions},
             absent=session.absent,
             repeat=options.repeat,
             own_peak=own_peak(),
@@ -159,7 +160,10 @@ def _tools(peers: Sequence[str], place: Path) -> Iterator[Session]:
 
 
 def _work(work: Work, tools: Sequence[Tool], repeat: int) -> Measured:
-    """Warm up, then let every tool and every floor do the work in turn, as often as asked; look at the images."""
+    """Warm up, then let every tool and every floor do the work in turn, as often as asked; look at the images.
+
+    Each round begins with another tool, so that none always comes after the same one.
+    """
     print(f"{work.name}: {work.title}", file=sys.stderr)
     work.setup()
     measured = Measured(name=work.name, title=work.title, budget=work.budget, figures=[], failed={})
@@ -172,8 +176,9 @@ def _work(work: Work, tools: Sequence[Tool], repeat: int) -> Measured:
     runs: dict[str, list[Usage]] = {tool.name: [] for tool in able}
     floors = [] if work.budget is None or work.budget.seconds is None else list(work.floors())
     under: dict[str, list[Usage]] = {floor.name: [] for floor in floors}
-    for number in range(repeat):
-        for tool in able:
+    for number in range(1 if work.watch else repeat):
+        first = number % len(able) if able else 0
+        for tool in (*able[first:], *able[:first]):
             if tool.name not in measured.failed:
                 with _failures(measured, tool):
                     runs[tool.name].append(_once(work, tool))
@@ -183,7 +188,8 @@ def _work(work: Work, tools: Sequence[Tool], repeat: int) -> Measured:
         if tool.name not in measured.failed:
             with _failures(measured, tool):
                 work.check_image(tool)
-        work.cleanup(tool)
+        with _failures(measured, tool):
+            work.cleanup(tool)
     measured.figures.extend(
         Figures(name, floor=False, runs=usages) for name, usages in runs.items() if name not in measured.failed
     )

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import machine, page
+from bench import disks, machine, page
 from bench.contexts import file_of, write_context, write_random
 from bench.measure import Usage, measure, run
 from bench.plot import Series, draw
@@ -274,13 +274,14 @@ def main(words: Sequence[str]) -> int:
     if unknown:
         raise SystemExit(f"no such curve: {', '.join(unknown)} (there are {', '.join(CURVES)})")
     spread(place)
+    file_system = disks.separate([place / name for name in names])
     curves = []
     for name in names:
         pybuild = Pybuild(place / name / "pybuild")
         pybuild.make_base(place / name / "base.tar")
         curve = CURVES[name](place / name / "contexts", pybuild)
         curves.append(document_of(curve, curve.take(arguments.repeat, arguments.most)))
-    document = {"machine": machine.describe(place), "repeat": arguments.repeat, "curves": curves}
+    document = {"machine": machine.describe(file_system), "repeat": arguments.repeat, "curves": curves}
     print("\n".join(_text(document)))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(document, indent=1) + "\n")

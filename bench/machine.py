@@ -9,17 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def describe(place: Path) -> Mapping[str, str]:
-    """The machine, in words by name; `place` is where the stores are."""
-    return {
+def describe(file_system: str = "") -> Mapping[str, str]:
+    """The machine, in words by name; `file_system` is what the stores are on, where there are stores."""
+    found = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "processor": f"{_field('/proc/cpuinfo', 'model name') or platform.machine()}, {_cores()}",
         "memory": f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) / 2**20:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "distribution": _distribution(),
-        "file system": _file_system(place),
+        "file system": file_system,
         "python": platform.python_version(),
     }
+    return {name: value for name, value in found.items() if value}
 
 
 def _cores() -> str:
@@ -41,14 +42,3 @@ def _distribution() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         return "unknown"
-
-
-def _file_system(place: Path) -> str:
-    """The type of the file system that a directory is on."""
-    device = os.stat(place).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, kind = line.partition(" - ")
-        if fields.split()[2] == number:
-            return kind.split()[0]
-    return "unknown"

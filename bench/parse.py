@@ -118,7 +118,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--write", action="store_true", help="bring docs/benchmarks.md up to date")
     arguments = parser.parse_args(words)
     rows = [read(sample, arguments.repeat) for sample in samples()]
-    document = {"machine": machine.describe(Path(tempfile.gettempdir())), "repeat": arguments.repeat, "rows": rows}
+    document = {"machine": machine.describe(), "repeat": arguments.repeat, "rows": rows}
     for row in rows:
         print(_line(row))
     if arguments.json:

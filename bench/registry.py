@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench import disks
+
 _READY = 10.0
 _LENGTH = re.compile(r"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 _MANIFESTS = (
@@ -48,12 +50,13 @@ class Registry:
     def forget(self) -> None:
         """Delete everything that was pushed."""
         shutil.rmtree(self._data, ignore_errors=True)
+        disks.give_back(self._data.parent)
 
 
 @contextlib.contextmanager
 def serve(place: Path) -> Iterator[Registry]:
     """Run a registry with its data in `place`. FileNotFoundError where docker-registry is missing."""
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

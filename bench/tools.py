@@ -40,7 +40,7 @@ class Tool(abc.ABC):
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
 
     def start(self, base: Path) -> None:
         """Begin, and load the base image from the docker archive `base`. Unable."""

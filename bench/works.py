@@ -63,7 +63,7 @@ class Work(abc.ABC):
     title: str
     budget: Budget | None = None
     watch = False
-    """Whether the memory of all processes together is what matters, and is sampled."""
+    """Whether the memory of all processes together is what matters, and is sampled: that is done once."""
 
     def __init__(self, place: Path, sizes: Sizes) -> None:
         self.place = place
