@@ -281,12 +281,12 @@ def main(words: Sequence[str]) -> int:
         pybuild.make_base(place / name / "base.tar")
         curve = CURVES[name](place / name / "contexts", pybuild)
         curves.append(document_of(curve, curve.take(arguments.repeat, arguments.most)))
-    document = {"machine": machine.describe(file_system), "repeat": arguments.repeat, "curves": curves}
+    document = {"machine": machine.describe(file_system), "curves": curves}
     print("\n".join(_text(document)))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(document, indent=1) + "\n")
     if arguments.write:
-        page.save("growth", document)
+        page.save("growth", joined(page.kept("growth"), document))
         for one in curves:
             (page.FOLDER / f"{one['name']}.svg").write_text(plot(one))
     return 1 if any(_steep(series) for one in curves for series in one["series"]) else 0
@@ -309,7 +309,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def document_of(curve: Curve, points: Points) -> dict[str, Any]:
-    """A curve as JSON has it: medians of processor time and wall clock at each position."""
+    """A curve as JSON has it: medians of processor time and wall clock at each position, of so many runs."""
     from statistics import median  # noqa: PLC0415 - what this process takes, what it starts seems to take
 
     positions = sorted({position for by_position in points.values() for position in by_position})
@@ -335,9 +335,18 @@ def document_of(curve: Curve, points: Points) -> dict[str, Any]:
         "title": curve.title,
         "variable": curve.variable,
         "unit": "s",
+        "repeat": min(len(usages) for by_position in points.values() for usages in by_position.values()),
         "positions": positions,
         "series": series,
     }
+
+
+def joined(kept: Mapping[str, Any] | None, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The curves that were found, and those kept that were taken on the same machine and not again, in their order."""
+    curves = {curve["name"]: curve for curve in found["curves"]}
+    if kept is not None and {**kept["machine"], "date": ""} == {**found["machine"], "date": ""}:
+        curves = {curve["name"]: curve for curve in kept["curves"]} | curves
+    return {**found, "curves": [curves[name] for name in CURVES if name in curves]}
 
 
 def plot(document: Mapping[str, Any]) -> str:

@@ -21,6 +21,12 @@ def save(name: str, document: Mapping[str, Any]) -> None:
     PAGE.write_text(render())
 
 
+def kept(name: str) -> Any:
+    """The figures of a program that are kept, as JSON has them, or None."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
 def render() -> str:
     """The page as the kept figures have it."""
     return "\n".join(_lines()) + "\n"
@@ -31,10 +37,10 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "Written by `make bench` from figures that are kept in docs/benchmarks: not edited by hand."
     for name, section in (("compare", _comparison), ("growth", _growth), ("parse", _parse)):
-        path = FOLDER / f"{name}.json"
-        if path.exists():
+        document = kept(name)
+        if document is not None:
             yield ""
-            yield from section(json.loads(path.read_text()))
+            yield from section(document)
 
 
 def _machine(document: Mapping[str, Any]) -> Iterator[str]:
@@ -49,9 +55,13 @@ def _comparison(document: Mapping[str, Any]) -> Iterator[str]:
     yield "## Beside other builders"
     yield from _machine(document)
     yield f"Each is the median of {comparison.repeat} runs of whole processes, taken in turn, after one that does not"
-    yield "count; all use the same base image, and the host's network unless it says otherwise. *cpu* is user and"
-    yield "system time, that of daemons included. Memory is the largest process and what the daemons took in addition;"
-    yield "for layers of gigabytes it is the most that all processes had at one time."
+    yield "count; each round begins with another tool. All use the same base image, their own defaults, and the host's"
+    yield "network unless it says otherwise; contexts and the registry have the same kind of file system as the tools."
+    yield "Docker's engine runs all the time; it is the distribution's, as its version says. What is pushed is packed"
+    yield "as each does it by default: with gzip, and what pybuild copied with zstd. *cpu* is user and system time,"
+    yield "that of daemons included. Memory is the largest process and what the daemons took in addition. Layers of"
+    yield "gigabytes are done once, the largest by pybuild alone; their memory is the most that all processes had at"
+    yield "one time."
     yield ""
     yield from report.table(comparison)
     if comparison.absent:
@@ -63,13 +73,15 @@ def _growth(document: Mapping[str, Any]) -> Iterator[str]:
     """The plots of `bench.growth`, and how steep they are."""
     yield "## Growth"
     yield from _machine(document)
-    yield f"Medians of {document['repeat']} runs. Both axes are logarithmic; dotted lines are linear growth. *Slope* is"
-    yield "the exponent that fits best, 1 is linear and 0 constant; *end* is that of the last three points."
+    yield "Both axes are logarithmic; dotted lines are linear growth. *Slope* is the exponent that fits best, 1 is"
+    yield "linear and 0 constant; *end* is that of the last three points."
     for curve in document["curves"]:
         yield ""
         yield f"### {curve['title']}"
         yield ""
         yield f"![{curve['title']}](benchmarks/{curve['name']}.svg)"
+        yield ""
+        yield f"{_runs(curve['repeat'])} at each position."
         yield ""
         positions = [f"{x:,}" for x in curve["positions"]]
         yield f"| {curve['variable']} | {' | '.join(positions)} | slope | end |"
@@ -77,6 +89,11 @@ def _growth(document: Mapping[str, Any]) -> Iterator[str]:
         for series in curve["series"]:
             cells = " | ".join("–" if y is None else f"{y:.3g} {curve['unit']}" for y in series["values"])
             yield f"| {series['name']} | {cells} | {_slope(series['slope'])} | {_slope(series['end'])} |"
+
+
+def _runs(repeat: int) -> str:
+    """How many runs there were, and what was taken of them."""
+    return "One run" if repeat == 1 else f"The median of {repeat} runs"
 
 
 def _slope(value: float | None) -> str:

@@ -67,7 +67,10 @@ def _run(argv: Sequence[str], place: str) -> int:
     with subprocess.Popen(command, env={**os.environ, _INSIDE: place}) as process:
 
         def stop(_number: int, _frame: FrameType | None) -> None:
-            process.kill()
+            # unshare ends after its child, and that one, process 1, after everything inside
+            for pid in _children(process.pid) or [process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         try:
@@ -75,6 +78,14 @@ def _run(argv: Sequence[str], place: str) -> int:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _children(pid: int) -> list[int]:
+    """The children of a process that has one thread (proc_pid_children(5)); none if it is gone."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def _settle_in() -> None:
