@@ -165,8 +165,11 @@ def kind(place: Path) -> str:
 
 def test_curves_of_the_same_machine_are_kept() -> None:
     """A curve that was taken again replaces the old one; others stay unless they are another machine's."""
-    kept = {"machine": {"cpu": "a", "date": "1"}, "curves": [{"name": "files", "n": 1}, {"name": "steps", "n": 1}]}
-    found = {"machine": {"cpu": "a", "date": "2"}, "curves": [{"name": "steps", "n": 2}]}
+    kept: dict[str, Any] = {
+        "machine": {"cpu": "a", "date": "1"},
+        "curves": [{"name": "files", "n": 1}, {"name": "steps", "n": 1}],
+    }
+    found: dict[str, Any] = {"machine": {"cpu": "a", "date": "2"}, "curves": [{"name": "steps", "n": 2}]}
 
     assert {"machine": found["machine"], "curves": [kept["curves"][0], *found["curves"]]} == joined(kept, found)
     assert found == joined({**kept, "machine": {"cpu": "b", "date": "1"}}, found)
