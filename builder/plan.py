@@ -20,6 +20,7 @@ from builder.instructions import Instructions
 from builder.ops import ContextOp, CopyOp, GitOp, ImageOp, Op, RemoteFile, ScratchOp
 from builder.selection import CopySpec, PathSource
 from builder.stage import StageState
+from builder.steptext import step_text
 from grammar import Diagnostic, Span, Word
 from grammar.record import Record, field
 from grammar.text import did_you_mean, quote
@@ -262,6 +263,21 @@ class Planner:
                 work += [one for one in found if one is not None and one < index]
         return sorted(seen - {self.target})
 
+    def _is_alone(self) -> bool:
+        """Say whether the Dockerfile has one stage and reads nothing else, so that steps go without its name.
+
+        As in the reference, every mount counts as something that is read, whatever its type.
+        """
+        if len(self.dockerfile.stages) > 1:
+            return False
+        for instruction in self.dockerfile.stages[0].instructions:
+            match instruction:
+                case grammar.Run(mounts=mounts) if mounts:
+                    return False
+                case grammar.Copy(from_=from_) if from_ is not None and self._from_index(from_.text) is None:
+                    return False
+        return True
+
     def _stage_index(self, name: str, *, before: int, fold: bool) -> int | None:
         wanted = name.lower() if fold else name
         if self.named_context(wanted) is not None:
@@ -304,7 +320,7 @@ class Planner:
         stage = self._start(index, written)
         self.stages[index] = stage
         triggers = self._triggers(stage)
-        stage.total += _counted(triggers) + _counted(written.instructions)
+        stage.total = stage.from_image + len(triggers) + _counted(written.instructions)
         self._name_source(stage)
         stage.trigger = True
         for instruction in triggers:
@@ -322,7 +338,7 @@ class Planner:
         if not name:
             message = f"base name ({from_.image.text}) should not be blank"
             raise self.error("blank-base", message, from_.image.span, hint="give the ARG a default or pass --build-arg")
-        label = written.name or (f"stage-{index}" if len(self.dockerfile.stages) > 1 else "")
+        label = "" if self._is_alone() else written.name or f"stage-{index}"
         context = self.named_context(written.name) if written.name else None
         base = self._stage_index(name, before=index, fold=False) if context is None else None
         if base is not None:
@@ -362,7 +378,7 @@ class Planner:
                 assert_never(context)
         config = ImageConfig.of_base(base.document, base.op.layers)
         stage = self._fresh(config, self._vertex(base.op, name=base.reference), platform)
-        stage.total = 1
+        stage.from_image = True
         return stage
 
     def _fresh(self, config: ImageConfig, tip: Vertex, platform: Platform) -> StageState:
@@ -373,9 +389,9 @@ class Planner:
     def _name_source(self, stage: StageState) -> None:
         """Give the vertex of a base image its place in the stage: `[stage 1/4] FROM …`.
 
-        A base of several stages has its place in the first one.
+        A base of several stages has its place in the first one. A stage that begins with another has no step for it.
         """
-        if not isinstance(stage.tip.op, ImageOp) or stage.index or not stage.total:
+        if not stage.from_image:
             return
         prefix = self._prefix(stage)
         if not stage.tip.name.startswith("["):
@@ -533,11 +549,6 @@ class Planner:
         trigger = "ONBUILD " if stage.trigger else ""
         return f"[{label}{stage.index:>{width}}/{stage.total}] {trigger}"
 
-    def _step_name(self, stage: StageState, instruction: grammar.Instruction) -> str:
-        """What progress shows: the instruction's place in its stage and its text on one line."""
-        length = len(instruction.keyword)
-        return self._prefix(stage) + instruction.keyword.upper() + instruction.original.strip()[length:]
-
     def advance(self, stage: StageState, op: Op, inputs: tuple[Vertex, ...], instruction: grammar.Instruction) -> None:
         """Make `op` the stage's new tip."""
         words: tuple[Span, ...] = ()
@@ -550,7 +561,7 @@ class Planner:
         stage.tip = self._vertex(
             op,
             inputs,
-            name=self._step_name(stage, instruction),
+            name=self._prefix(stage) + step_text(instruction, op, stage.env, escape=self.escape),
             stage=stage.name,
             span=instruction.span,
             words=words,

@@ -23,8 +23,8 @@ class StageState:
     """A stage while it is planned: the state that instructions change.
 
     `env` is what variables are replaced from, `assigned` its names, that set last at the end, `args` the ARGs so far
-    and their values. `label` and `index` of `total` are the stage's part of its steps' names; `trigger` is set while
-    ONBUILD triggers of the base are planned.
+    and their values. `label` and `index` of `total` are the stage's part of its steps' names, where an image that it is
+    based on counts (`from_image`); `trigger` is set while ONBUILD triggers of the base are planned.
     """
 
     def __init__(self, config: ImageConfig, tip: Vertex, platform: Platform) -> None:
@@ -39,6 +39,7 @@ class StageState:
         self.label = ""
         self.total = 0
         self.index = 0
+        self.from_image = False
         self.cmd_is_set = False
         self.ignore_cache = False
         self.trigger = False

@@ -13,6 +13,7 @@ from builder.graph import Vertex
 from builder.mounts import MountPlanner
 from builder.ops import CopyOp, DeviceRequest, GitOp, MkdirOp, RemoteFile, RunOp
 from builder.selection import CopySpec, PathSource, Source, TextSource, TreeSource
+from builder.steptext import sole_script
 from grammar import Span, Word
 from layerstore.digest import Digest
 
@@ -106,11 +107,10 @@ class StepPlanner:
         text = command.text
         if not instruction.heredocs:
             return (*stage.shell, text), ()
-        first = instruction.heredocs[0]
-        if len(instruction.heredocs) == 1 and text.strip() == first.text:
-            if first.content.startswith("#!"):
-                return (*stage.shell, PIPES + first.name), ((first.name, _bytes(first.body)),)
-            return (*stage.shell, first.body), ()
+        if (script := sole_script(instruction)) is not None:
+            if script.content.startswith("#!"):
+                return (*stage.shell, PIPES + script.name), ((script.name, _bytes(script.body)),)
+            return (*stage.shell, script.body), ()
         bodies = "".join(f"\n{one.content}{one.name}" for one in instruction.heredocs)
         return (*stage.shell, text + bodies), ()
 
@@ -274,8 +274,6 @@ class StepPlanner:
         if makes:
             op = MkdirOp(path=path, user=stage.config.config.get("User") or "")
             self._planner.advance(stage, op, (stage.tip,), instruction)
-        else:
-            stage.index += 1
         stage.config.commit(f"WORKDIR {path}", layer=makes)
 
 

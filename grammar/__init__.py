@@ -45,7 +45,7 @@ from grammar.errors import (
     ParseError,
     ResolveError,
 )
-from grammar.expand import Expansion, expand, expand_heredoc, expand_words
+from grammar.expand import Expansion, expand, expand_heredoc, expand_shown, expand_words
 from grammar.format import format_ast, format_instruction
 from grammar.mount import Mount, parse_mount
 from grammar.node import Node
@@ -106,6 +106,7 @@ __all__ = [
     "Workdir",
     "expand",
     "expand_heredoc",
+    "expand_shown",
     "expand_words",
     "format_ast",
     "format_instruction",

@@ -5,6 +5,7 @@ The forms are those of POSIX.1-2017, Shell Command Language, 2.6.2, and bash's `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from grammar.errors import ExpandError
@@ -13,6 +14,8 @@ from grammar.text import WIDE_BLANKS, quote
 
 _SPECIAL = "@*#?-$!"
 _END = "\ufffd"
+_PLAIN = re.compile(r"""[^$'"<\\`]+""")
+_PLAIN_IN_BRACES = re.compile(r"""[^$'"<\\`}/]+""")
 
 
 class Expansion(Record):
@@ -29,21 +32,28 @@ def expand(word: str, env: Mapping[str, str], *, escape: str = "\\") -> Expansio
     if "$" not in word and '"' not in word and "'" not in word and escape not in word:
         return Expansion(text=word, used=frozenset(), unset=frozenset(), words=(word,))
     lexer = Lexer(word, env, escape=escape)
-    text, _ = lexer.run()
+    text = lexer.run()
     return Expansion(text=text, used=frozenset(lexer.used), unset=frozenset(lexer.unset), words=(text,))
+
+
+def expand_shown(text: str, env: Mapping[str, str], *, escape: str = "\\") -> str:
+    """Return a command for people to read, with the values of variables that are set; quotes stay. ExpandError."""
+    if "$" not in text and escape not in text:
+        return text
+    return Lexer(text, env, escape=escape, raw_quotes=True, keep_unset=True).run()
 
 
 def expand_words(word: str, env: Mapping[str, str], *, escape: str = "\\") -> Expansion:
     """Like `expand`, and split at the blanks outside quotes, also at those that come from variables, into `words`."""
     lexer = Lexer(word, env, escape=escape)
-    text, words = lexer.run()
+    text, words = lexer.split()
     return Expansion(text=text, used=frozenset(lexer.used), unset=frozenset(lexer.unset), words=tuple(words))
 
 
 def expand_heredoc(body: str, env: Mapping[str, str]) -> Expansion:
     """Return a heredoc's body with variables replaced: quotes are plain text and backslash is the escape character."""
     lexer = Lexer(body, env, quotes=False)
-    text, _ = lexer.run()
+    text = lexer.run()
     return Expansion(text=text, used=frozenset(lexer.used), unset=frozenset(lexer.unset), words=(text,))
 
 
@@ -108,10 +118,19 @@ class Lexer:
         self.used: set[str] = set()
         self.unset: set[str] = set()
 
-    def run(self) -> tuple[str, list[str]]:
+    def run(self) -> str:
+        """Return the expanded text; ExpandError."""
+        return self._all(None)
+
+    def split(self) -> tuple[str, list[str]]:
         """Return the expanded text and its words; ExpandError."""
+        words = _Words()
+        text = self._all(words)
+        return text, words.finish()
+
+    def _all(self, words: _Words | None) -> str:
         try:
-            return self._until("", raw_escapes=self._raw_escapes)
+            return self._until("", raw_escapes=self._raw_escapes, words=words)
         except _SyntaxFault as fault:
             message = f"failed to process {quote(self._source)}: {fault}"
             raise ExpandError(message, hint=fault.hint, unset=frozenset(self.unset)) from None
@@ -127,7 +146,7 @@ class Lexer:
             self._until("", raw_escapes=self._raw_escapes, words=collected)
         except (_SyntaxFault, RecursionError):
             return []
-        return collected.words
+        return collected.finish()
 
     def _peek(self) -> str:
         return self._source[self._at : self._at + 1]
@@ -137,40 +156,42 @@ class Lexer:
         self._at += 1
         return char
 
-    def _until(self, stop: str, *, raw_escapes: bool, words: _Words | None = None) -> tuple[str, list[str]]:
-        """Read to the end, or just past the first `stop` that is neither quoted nor escaped."""
+    def _until(self, stop: str, *, raw_escapes: bool, words: _Words | None = None) -> str:
+        """Read to the end, or just past the first `stop` that is neither quoted nor escaped; `words` fills up."""
         outer, self._raw_escapes = self._raw_escapes, raw_escapes
         try:
-            return self._read(stop, words if words is not None else _Words())
+            return self._read(stop, words)
         finally:
             self._raw_escapes = outer
 
-    def _read(self, stop: str, words: _Words) -> tuple[str, list[str]]:
+    def _read(self, stop: str, words: _Words | None) -> str:
         result: list[str] = []
+        plain = _PLAIN_IN_BRACES if stop else _PLAIN
         while char := self._peek():
             if char == stop:
                 self._at += 1
-                return "".join(result), words.finish()
+                return "".join(result)
+            whole = True
             if char == "$":
                 text = self._dollar()
-                words.add(text)
+                whole = False
             elif char in "'\"" and self._quotes:
                 text = self._single_quoted() if char == "'" else self._double_quoted()
-                words.add_whole(text)
             elif char == "<":
                 text = self._angle()
-                words.add_whole(text)
             elif char == self._escape:
                 text = self._escaped()
-                words.add_whole(text)
             else:
-                self._at += 1
-                text = char
-                words.add(char)
+                run = plain.match(self._source, self._at)
+                text = char if run is None else run[0]
+                self._at += len(text)
+                whole = False
+            if words is not None:
+                (words.add_whole if whole else words.add)(text)
             result.append(text)
         if stop:
             raise _SyntaxFault(f"unexpected end of statement while looking for matching {stop}")
-        return "".join(result), words.finish()
+        return "".join(result)
 
     def _angle(self) -> str:
         """`<`, or `<<` with the blanks behind it: they belong to the word of a heredoc."""
@@ -295,7 +316,7 @@ class Lexer:
     def _operand(self, stop: str, *, raw_escapes: bool) -> str:
         """Read the part of a substitution before `stop`."""
         try:
-            return self._until(stop, raw_escapes=raw_escapes)[0]
+            return self._until(stop, raw_escapes=raw_escapes)
         except _SyntaxFault:
             if self._peek():
                 raise

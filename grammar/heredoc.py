@@ -33,8 +33,8 @@ def opening(word: str) -> Opening | None:
     if match is None or not match[3]:
         return None
     try:
-        _, names = Lexer(match[3], {}, keep_unset=True).run()
-        _, quoted = Lexer(match[3], {}, keep_unset=True, raw_quotes=True).run()
+        _, names = Lexer(match[3], {}, keep_unset=True).split()
+        _, quoted = Lexer(match[3], {}, keep_unset=True, raw_quotes=True).split()
     except ExpandError:
         return None
     if len(names) != 1 or len(quoted) != 1:

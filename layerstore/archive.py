@@ -83,13 +83,11 @@ def save_image(
     tar: bool = True,
     compression: str | None = None,
     level: int | None = None,
-) -> str:
-    """Write one image or index as `save` does and return the digest; `compression` is named as by buildx."""
+) -> Descriptor:
+    """Write one image or index as `save` does and return its descriptor; `compression` is named as by buildx."""
     assert tar != isinstance(destination, Path), "BUG: a tar goes to a stream, a layout to a directory"
     chosen = None if compression is None else named_compression(compression)
-    return str(
-        save(store, [Saved(image, names)], destination, format=format, compression=chosen, level=level)[0].digest
-    )
+    return save(store, [Saved(image, names)], destination, format=format, compression=chosen, level=level)[0]
 
 
 def named_compression(name: str) -> Compression:

@@ -40,6 +40,11 @@ def new_manifest(image: Image, layers: Sequence[Descriptor]) -> tuple[bytes, Man
     return manifest.to_json(), manifest
 
 
+def describe(data: bytes, manifest: Manifest) -> Descriptor:
+    """Return the descriptor of a manifest, which `data` holds."""
+    return Descriptor(media_type=manifest.media_type, digest=Digest.of(data), size=len(data))
+
+
 def written(store: Store, index: ImageIndex) -> Descriptor:
     """Return the descriptor of the document that pushing `index` as it is would send, and remember it.
 
@@ -52,8 +57,7 @@ def written(store: Store, index: ImageIndex) -> Descriptor:
             if kept is None:
                 kept = new_manifest(image, [pack_layer(store, diff_id, None) for diff_id in image.layers])
                 store.images.set_manifest(image, store.blobs.put_bytes(kept[0]))
-            data, manifest = kept
-            manifests.append(Descriptor(media_type=manifest.media_type, digest=Digest.of(data), size=len(data)))
+            manifests.append(describe(*kept))
         data, descriptor = index_document(index, manifests)
         store.indexes.set_manifest(index, store.blobs.put_bytes(data))
         return descriptor

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from builder.export import Part
     from builder.outputs import Output
     from layerstore import Store
+    from layerstore.oci import Descriptor
     from layerstore.registry.ahead import Ahead
     from layerstore.registry.client import Client
 
@@ -91,13 +92,14 @@ def make(settings: Settings, given: dict[str, Any]) -> None:
                 built = build(store, options, progress=progress, clock=settings.clock, client=lambda: _client(settings))
         finally:
             progress.close()
-        metadata = _metadata(built)
+        written = None
         for output in outputs:
-            metadata |= _write(settings, store, built, output, options, ahead)
+            written = _write(settings, store, built, output, options, ahead) or written
         quiet = mode == "quiet"
-        if len(built.images) > 1 and options.keep and (quiet or given["iidfile"] or given["metadata_file"]):
-            metadata.setdefault("containerimage.digest", _index_digest(store, built))
-        _report(settings, given, built, metadata, quiet=quiet)
+        several = len(built.images) > 1
+        if written is None and (given["metadata_file"] or (several and (quiet or given["iidfile"]))):
+            written = _manifest(store, built, options)
+        _report(settings, given, built, options, written, quiet=quiet)
 
 
 def _options(
@@ -264,13 +266,13 @@ def _client(settings: Settings) -> Client:
 
 def _write(
     settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions, ahead: Ahead | None
-) -> dict[str, Any]:
-    """Write one output; return what it adds to the metadata."""
+) -> Descriptor | None:
+    """Write one output; return what was sent or written as an image."""
     match output.type:
         case "cacheonly":
-            return {}
+            return None
         case "image" | "registry":
-            return _push(settings, store, built, output, options, ahead) if output.push else {}
+            return _push(settings, store, built, output, options, ahead) if output.push else None
         case "oci" | "docker":
             return _archive(store, built, output, options)
         case "tar":
@@ -286,7 +288,7 @@ def _write(
                 _parts(store, built, output), output.dest, uid=os.getuid(), gid=os.getgid(), mtime_ns=built.epoch,
                 delete=output.delete,
             )  # fmt: skip
-    return {}
+    return None
 
 
 def _parts(store: Store, built: Built, output: Output) -> list[Part]:
@@ -306,19 +308,19 @@ def _parts(store: Store, built: Built, output: Output) -> list[Part]:
 
 def _push(
     settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions, ahead: Ahead | None
-) -> dict[str, Any]:
+) -> Descriptor | None:
     from builder.cli.push import push_image  # noqa: PLC0415
 
-    digest = ""
+    sent = None
     for reference in options.names:
-        digest = push_image(
+        sent = push_image(
             settings, store, built.result, reference, compression=output.compression, level=output.level,
             ahead=ahead if reference == options.names[0] else None,
         )  # fmt: skip
-    return {"containerimage.digest": digest}
+    return sent
 
 
-def _archive(store: Store, built: Built, output: Output, options: BuildOptions) -> dict[str, Any]:
+def _archive(store: Store, built: Built, output: Output, options: BuildOptions) -> Descriptor:
     from layerstore.archive import save_image  # noqa: PLC0415
 
     names = [reference.canonical for reference in options.names]
@@ -328,9 +330,9 @@ def _archive(store: Store, built: Built, output: Output, options: BuildOptions) 
     )  # fmt: skip
     if output.tar:
         with _archive_file(output.dest) as out:
-            return {"containerimage.digest": save(out)}
+            return save(out)
     assert output.dest is not None, "BUG: _outputs has seen to it"
-    return {"containerimage.digest": save(output.dest)}
+    return save(output.dest)
 
 
 def _archive_file(dest: Path | None) -> contextlib.AbstractContextManager[BinaryIO]:
@@ -342,32 +344,47 @@ def _archive_file(dest: Path | None) -> contextlib.AbstractContextManager[Binary
     return whole_file(dest)
 
 
-def _metadata(built: Built) -> dict[str, Any]:
-    names = ",".join(built.result.names)
+def _metadata(built: Built, options: BuildOptions, written: Descriptor | None) -> dict[str, Any]:
+    """What was built, in the words of buildx; `written` is the manifest or index, if there is one yet."""
     found: dict[str, Any] = {}
-    if len(built.images) == 1:
+    alone = len(built.images) == 1
+    if alone:
         found["containerimage.config.digest"] = str(built.result.id)
-    if built.result.manifest is not None:
-        found["containerimage.digest"] = str(built.result.manifest)
-    if names:
-        found["image.name"] = names
+    if written is not None:
+        if alone:
+            written = written._replace(platform=built.images[0][0])
+        found["containerimage.descriptor"] = written.to_dict()
+        found["containerimage.digest"] = str(written.digest)
+    if options.names:
+        found["image.name"] = ",".join(reference.canonical for reference in options.names)
     return found
 
 
-def _index_digest(store: Store, built: Built) -> str:
-    """The digest that the index would have in a registry: nothing else tells builds of it apart everywhere."""
-    from layerstore.indexes import ImageIndex  # noqa: PLC0415 - most builds are for one platform
-    from layerstore.manifests import written  # noqa: PLC0415
+def _manifest(store: Store, built: Built, options: BuildOptions) -> Descriptor | None:
+    """The manifest that the image has already, or the index it would have in a registry: nothing else tells of it."""
+    from layerstore.images import Image  # noqa: PLC0415 - most builds are not asked for it
+    from layerstore.manifests import describe, kept_manifest, written  # noqa: PLC0415
 
-    assert isinstance(built.result, ImageIndex)
-    return str(written(store, built.result).digest)
+    if not isinstance(built.result, Image):
+        return written(store, built.result) if options.keep else None
+    kept = kept_manifest(store, built.result)
+    return None if kept is None else describe(*kept)
 
 
-def _report(settings: Settings, given: dict[str, Any], built: Built, metadata: dict[str, Any], *, quiet: bool) -> None:
+def _report(
+    settings: Settings,
+    given: dict[str, Any],
+    built: Built,
+    options: BuildOptions,
+    written: Descriptor | None,
+    *,
+    quiet: bool,
+) -> None:
     """Tell what was built: an image by its ID, an index by its digest in a registry, as buildx does."""
     identity = str(built.result.id)
-    if len(built.images) > 1:
-        identity = metadata.get("containerimage.digest", identity)
+    if len(built.images) > 1 and written is not None:
+        identity = str(written.digest)
+    metadata = _metadata(built, options, written)
     if quiet:
         sys.stdout.write(f"{identity}\n")
     for name, text in (("iidfile", identity), ("metadata_file", json.dumps(metadata, indent=2) + "\n")):

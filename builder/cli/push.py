@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from layerstore import Store
     from layerstore.images import Image
     from layerstore.indexes import ImageIndex
+    from layerstore.oci import Descriptor
     from layerstore.registry.ahead import Ahead
 
 
@@ -44,9 +45,9 @@ def command(
             from builder.cli.registry import platform_of  # noqa: PLC0415 - not for --help
 
             image = one_of(image, name, platform_of(settings, platform))
-        digest = push_image(settings, store, image, reference, compression=compression, level=level, quiet=quiet)
+        sent = push_image(settings, store, image, reference, compression=compression, level=level, quiet=quiet)
     if not quiet:
-        click.echo(f"digest: {digest}", err=True)
+        click.echo(f"digest: {sent.digest}", err=True)
     click.echo(reference.canonical)
 
 
@@ -60,8 +61,8 @@ def push_image(
     level: int | None = None,
     quiet: bool = False,
     ahead: Ahead | None = None,
-) -> str:
-    """Send `image` to a registry as `reference` and return the digest it has there; `compression` is as for buildx.
+) -> Descriptor:
+    """Send `image` to a registry as `reference` and return what it is there; `compression` is as for buildx.
 
     `ahead` has begun to send it, with a client of its own. Raises UsageError, RegistryError and other StoreErrors.
     """
@@ -75,14 +76,12 @@ def push_image(
     opened = client(settings) if ahead is None else contextlib.nullcontext(ahead.client())
     with opened as registry, Transfers(settings, quiet=quiet, done="pushed") as progress:
         if isinstance(image, Image):
-            sent = push(
+            return push(
                 store, image, reference, registry, compression=chosen, level=level, progress=progress, ahead=ahead
             )
-        else:
-            sent = push_index(
-                store, image, reference, registry, compression=chosen, level=level, progress=progress, ahead=ahead
-            )
-    return str(sent.digest)
+        return push_index(
+            store, image, reference, registry, compression=chosen, level=level, progress=progress, ahead=ahead
+        )
 
 
 def check_level(compression: str | None, level: int | None) -> None:

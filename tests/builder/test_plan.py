@@ -198,3 +198,79 @@ def test_words_as_go_prints_them() -> None:
     ]
     assert r'"a\"b\\\n\t\x01é\xff"' == go_quote('a"b\\\n\t\x01é\udcff')
     assert ["1970-01-01T00:00:00Z", "2001-09-09T01:46:40.5Z"] == [timestamp(0), timestamp(1_000_000_000_500_000_000)]
+
+
+NAMED_STEPS = r"""
+FROM base AS a
+ARG A=a
+ENV E=e
+ONBUILD RUN echo $A $B
+ONBUILD LABEL counted=too
+ONBUILD COPY f /$A
+WORKDIR /
+WORKDIR "/x $A"
+RUN echo $A "${E:+y}" '$A' \$A $B ${B:-x}
+RUN echo ${A
+run --mount=type=secret,id=$A,env=SEC   echo $SEC \
+  # comment
+  end
+RUN ["echo", "$A"]
+RUN <<EOF
+  first $A
+
+EOF
+RUN <<EOF
+one
+two
+EOF
+RUN <<EOF cat > /x
+one
+EOF
+COPY ["f", "/$A b"]
+COPY --link f $B/$A
+ADD <<EOF /$A
+$A
+EOF
+FROM a
+RUN echo $A
+FROM a AS copies
+COPY --from=1 /f /f
+"""
+
+
+def test_names_of_steps() -> None:
+    """Steps are called as BuildKit calls them: variables and counts; a stage that begins with another has no FROM."""
+    made = planned(NAMED_STEPS)
+    names = [vertex.name for vertex in made.graph.needed(made.target) if vertex.name.startswith(("[a", "[s", "[c"))]
+    assert names == [
+        "[a  1/13] FROM docker.io/library/base:latest",
+        "[a  2/13] WORKDIR /x a",
+        "[a  3/13] RUN echo a \"y\" '$A' $A $B ${B:-x}",
+        "[a  4/13] RUN echo ${A",
+        "[a  5/13] RUN --mount=type=secret,id=a,env=SEC   echo ****   end",
+        '[a  6/13] RUN ["echo", "a"]',
+        "[a  7/13] RUN <<EOF (first a)",
+        "[a  8/13] RUN <<EOF (one...)",
+        "[a  9/13] RUN <<EOF cat > /x",
+        "[a 10/13] COPY [f, /a b]",
+        "[a 11/13] COPY --link f /a",
+        "[a 12/13] ADD <<EOF /a",
+        "[stage-1 1/4] ONBUILD RUN echo a $B",
+        "[stage-1 2/4] ONBUILD COPY f /a",
+        "[stage-1 3/4] RUN echo a",
+        "[copies 3/4] COPY --from=1 /f /f",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("FROM base AS named\nRUN true", "[2/2] RUN true"),
+        ("FROM base\nRUN --mount=type=tmpfs,target=/x true", "[stage-0 2/2] RUN --mount=type=tmpfs,target=/x true"),
+        ("FROM base\nCOPY --from=base:2 /f /", "[stage-0 2/2] COPY --from=base:2 /f /"),
+        ("FROM scratch\nCOPY f /", "[1/1] COPY f /"),
+    ],
+)
+def test_names_without_a_stage(text: str, last: str) -> None:
+    """Steps of a Dockerfile with one stage go without its name, unless it reads something else, as with BuildKit."""
+    assert last == planned(text).target.name

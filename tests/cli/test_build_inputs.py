@@ -455,7 +455,7 @@ def test_help_names_every_option(project: Project) -> None:
 
 
 def test_metadata_is_json(project: Project) -> None:
-    """`--metadata-file` holds what buildx's does: the config's digest and the names."""
+    """`--metadata-file` holds what buildx's does: config, names asked for and the manifest, if any."""
     project.dockerfile("FROM busybox", "LABEL a=b")
     project.build("-t", "meta:1", "--metadata-file", "meta.json", "--iidfile", "iid", ".")
     metadata = json.loads((project.cwd / "meta.json").read_text())
@@ -465,3 +465,12 @@ def test_metadata_is_json(project: Project) -> None:
     assert subprocess.run(["sha256sum"], input=project.blob("meta:1"), capture_output=True, check=True).stdout[:64] == (
         metadata["containerimage.config.digest"].removeprefix("sha256:").encode()
     )
+    assert {"containerimage.config.digest", "image.name"} == set(metadata)
+
+    project.build("-t", "again:1", "-o", "type=oci,dest=layout,tar=false", "--metadata-file", "meta.json", ".")
+    metadata = json.loads((project.cwd / "meta.json").read_text())
+    (descriptor,) = json.loads((project.cwd / "layout" / "index.json").read_text())["manifests"]
+    del descriptor["annotations"]
+    assert "docker.io/library/again:1" == metadata["image.name"]
+    assert descriptor["digest"] == metadata["containerimage.digest"]
+    assert descriptor == metadata["containerimage.descriptor"]

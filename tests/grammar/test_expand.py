@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from grammar import ExpandError, expand, expand_heredoc, expand_words
+from grammar import ExpandError, expand, expand_heredoc, expand_shown, expand_words
 from grammar.pattern import replace, trim_prefix, trim_suffix
 
 ENV = {"PWD": "/home", "NULL": "", "한": "글", "KOREAN": "한국어", "FOO": "xxyy", "T": "/tmp/foo.txt", "L": "a b  c"}
@@ -160,3 +160,13 @@ def test_patterns() -> None:
     assert replace("abc", "*", "-", everywhere=True) == "-"
     assert replace("ab", "", "-", everywhere=True) == "-a-b-"
     assert replace("ab", "", "-", everywhere=False) == "-ab"
+
+
+def test_expand_for_people() -> None:
+    """A command keeps its quotes and what is not set; a fault is one here, too."""
+    assert expand_shown("a \"$PWD\" '$PWD' ${NOPE} $NOPE ${NOPE:-x} \\$PWD", ENV) == (
+        "a \"/home\" '$PWD' ${NOPE} $NOPE ${NOPE:-x} $PWD"
+    )
+    assert expand_shown("'left open", ENV) == "'left open"
+    with pytest.raises(ExpandError, match="matching single-quote"):
+        expand_shown("$PWD 'left open", ENV)
