@@ -31,7 +31,7 @@ from builder.ops import (
 from builder.selection import CopySpec, FileSource, PathSource, TextSource, TreeSource
 from layerstore.digest import CacheKey
 
-FORMAT = "1"
+FORMAT = "2"
 """Counted up when the meaning of an ingredient or of a result changes: records of another format are not found."""
 
 Ingredient = tuple[str, str]

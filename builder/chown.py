@@ -49,7 +49,7 @@ def resolve_owner(chown: str, tree: FileTree | None) -> Owner:
         if number is not None:
             gid = number
         elif tree is None:
-            raise OwnerError("invalid group index: -1")
+            raise OwnerError("invalid user index: -1")  # of groups, too
         else:
             gid = _group(group, tree, otherwise=gid)
     return Owner(uid, gid)

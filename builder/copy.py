@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from builder.chmod import MODE_FORMS, Mode, ModeError, parse_mode
 from builder.chown import Owner, OwnerError, needs_names, resolve_owner
 from builder.errors import BuildError
+from builder.facts import Fact, data_of, describe, digest_of, identity, over
 from builder.filetree import EmptyTree, FileTree, clean
 from builder.selection import (
     CAPABILITY,
@@ -32,7 +34,6 @@ from builder.selection import (
     select,
 )
 from layerstore.entry import Entry, Kind
-from layerstore.errors import StoreError
 
 if TYPE_CHECKING:
     from builder.unpack import Archive
@@ -43,14 +44,12 @@ __all__ = [
     "CopyError",
     "CopyPlan",
     "CopySpec",
-    "Fact",
     "FileSource",
     "PathSource",
     "Selection",
     "Source",
     "TextSource",
     "TreeSource",
-    "facts_hold",
     "plan_copy",
     "plan_mkdir",
     "select",
@@ -59,18 +58,6 @@ __all__ = [
 _MOST_FACTS = 5000
 _MOST_LINKS = 40
 _DIR_MODE = 0o755
-
-
-class Fact(NamedTuple):
-    """One thing that was looked up in the destination, and the answer; all three are text, for JSON.
-
-    `what` is "entry" (everything a layer could take over from it), "absent-or-dir" or "no-dir" (all that matters of a
-    path that is written over), "resolve" (a path without links) or "owner" (the ids behind a --chown).
-    """
-
-    what: str
-    path: str
-    answer: str
 
 
 class CopyPlan:
@@ -160,45 +147,6 @@ def plan_mkdir(path: bytes, user: str, dest: FileTree | None, *, created_ns: int
     return planner.plan()
 
 
-def facts_hold(facts: Sequence[Sequence[str]] | None, dest: FileTree | None) -> bool:
-    """Say whether `dest` answers every fact as it was answered then, so that the layer made then can be used again.
-
-    Takes facts as they come out of JSON, too.
-    """
-    if facts is None:
-        return False
-    tree = dest if dest is not None else EmptyTree()
-    return all(_answer(what, text, tree, dest) == answer for what, text, answer in facts)
-
-
-def _answer(what: str, text: str, tree: FileTree, dest: FileTree | None) -> str:
-    try:
-        match what:
-            case "owner":
-                owner = resolve_owner(text, dest)
-                return f"{owner.uid}:{owner.gid}"
-            case "resolve":
-                return os.fsdecode(tree.resolve(os.fsencode(text)))
-            case _:
-                return _describe(what, tree.lstat(os.fsencode(text)))
-    except (OwnerError, BuildError, StoreError, OSError):
-        return "?"
-
-
-def _describe(what: str, entry: Entry | None) -> str:
-    """Return what matters of `entry` for a fact of the kind `what`."""
-    directory = entry is not None and entry.kind is Kind.DIR
-    if what == "no-dir":
-        return "dir" if directory else "no-dir"
-    if entry is None:
-        return "absent"
-    xattrs = " ".join(f"{key.hex()}={value.hex()}" for key, value in entry.xattrs)
-    if what == "absent-or-dir":
-        return f"dir {xattrs}" if directory else "other"
-    target = entry.target.hex() if entry.kind is Kind.SYMLINK else ""
-    return f"{entry.kind.name} {entry.mode:o} {entry.uid} {entry.gid} {target} {xattrs}"
-
-
 def _tree_order(path: bytes) -> bytes:
     return path.replace(b"/", b"\0")
 
@@ -225,6 +173,8 @@ class _Planner:
         self._new: dict[bytes, Entry] = {}
         self._fresh: set[bytes] = set()  # directories below which the destination has nothing
         self._cut: set[bytes] = set()  # directories of the destination that something else took the place of
+        self._was: dict[bytes, Entry] = {}  # what the destination has where it was looked at
+        self._digests: dict[bytes, bytes] = {}
         self._facts: dict[Fact, None] = {}
         self._links = 0
         self._tied = False  # whether data of the destination got into the layer
@@ -259,6 +209,7 @@ class _Planner:
 
     def plan(self) -> CopyPlan:
         """Return what was staged."""
+        self._drop_unchanged()
         opaque = {path for path in self._cut if (at := self._new.get(path)) is not None and at.kind is Kind.DIR}
         facts = tuple(self._facts) if len(self._facts) <= _MOST_FACTS and not self._tied else None
         return CopyPlan(self._new, opaque, facts, self._archives)
@@ -281,12 +232,55 @@ class _Planner:
         if path.rpartition(b"/")[0] in self._fresh or self._spec.independent:
             return None
         entry = self._dest.lstat(path)
-        self._note(what, path, _describe(what, entry))
+        if entry is not None:
+            self._was[path] = entry
+        self._note(what, path, describe(what, entry, self._digest))
         return entry
 
     def _note(self, what: str, path: bytes, answer: str) -> None:
         if len(self._facts) <= _MOST_FACTS:
             self._facts[Fact(what, os.fsdecode(path), answer)] = None
+
+    # What is no change.
+
+    def _drop_unchanged(self) -> None:
+        """Leave out what the destination has already, as BuildKit's differ does.
+
+        Of a directory the time does not count: it is a part of the layer if something in it is, or its mode or owner.
+        """
+        same: list[bytes] = []
+        for path, was in self._was.items():
+            entry = self._new.get(path)
+            if entry is None or (self._cut and any(path.startswith(cut + b"/") for cut in self._cut)):
+                continue
+            if entry.kind is Kind.DIR:
+                if path not in self._cut and identity(entry) == identity(was):
+                    same.append(path)
+            elif self._is_there(entry, was):
+                del self._new[path]
+        if same:
+            holding = Counter(path.rpartition(b"/")[0] for path in self._new)
+            for path in sorted(same, key=len, reverse=True):
+                if not holding[path]:
+                    del self._new[path]
+                    holding[path.rpartition(b"/")[0]] -= 1
+
+    def _is_there(self, entry: Entry, was: Entry) -> bool:
+        """Say whether `entry`, which is no directory, is what the destination has at its path."""
+        what = over(entry)
+        there = describe(what, was, self._digest)
+        self._note(what, entry.path, there)
+        return there.startswith(identity(entry)) and there == f"{identity(entry)} {data_of(entry, self._digest)}"
+
+    def _digest(self, entry: Entry) -> bytes:
+        """Return the sha256 of a file's data, which is read once."""
+        source = entry.source
+        if not isinstance(source, bytes):
+            return digest_of(entry)
+        known = self._digests.get(source) or self._selection.data.get(source)
+        if known is None:
+            known = self._digests[source] = digest_of(entry)
+        return known
 
     # Directories.
 
@@ -360,7 +354,7 @@ class _Planner:
     def _put_directory(self, item: Item, found: Found, at: bytes) -> None:
         """Stage a directory met in a walk: new or merged with the one that is there."""
         source = found.entry
-        there = self._lookup(at, "absent-or-dir" if found.direct else "entry")
+        there = self._lookup(at)
         if there is not None and there.kind is not Kind.DIR:
             raise self._not_a_directory(item, at)
         if there is None:
@@ -381,7 +375,7 @@ class _Planner:
         item: Item | None = None,
     ) -> None:
         """Stage anything but a directory; it replaces whatever is there but a directory."""
-        there = self._lookup(at, "no-dir")
+        there = self._lookup(at, over(source))
         if there is not None and there.kind is Kind.DIR:
             raise CopyError(
                 DEST if item is None else _word(item),
@@ -448,7 +442,7 @@ class _Planner:
     def _put_member(self, member: Entry, base: bytes) -> None:
         """Stage one member: a directory merges with a directory, anything else replaces what is there."""
         at = self._below(base, member.path)
-        there = self._lookup(at, "absent-or-dir" if member.kind is Kind.DIR else "no-dir")
+        there = self._lookup(at, "entry" if member.kind is Kind.DIR else over(member))
         merge = there is not None and there.kind is Kind.DIR and member.kind is Kind.DIR
         if there is not None and not merge:
             self._take_away(at, there)

@@ -40,6 +40,7 @@ class IgnoreError(BuildError):
         super().__init__(f"{where}:{rule.line}:{column}: {what}: {rule.text.strip()}", hint=hint)
         self.rule = rule
         self.column = column
+        self.what = what
 
 
 class Pattern:

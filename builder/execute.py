@@ -414,7 +414,7 @@ class Executor:
     def _reusable(self, vertex: Vertex, key: CacheKey, dest: FileTree | None) -> MadeLayer | None:
         """Return a layer that was made of the same content on a parent of which the same facts hold."""
         if not vertex.ignore_cache:
-            from builder.copy import facts_hold  # noqa: PLC0415 - a cached build copies nothing
+            from builder.facts import facts_hold  # noqa: PLC0415 - a cached build copies nothing
 
             for record in self.store.cache.find(key):
                 if facts_hold(record.facts, dest):

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from builder.context import LocalContext
-from builder.dockerignore import PatternMatcher, State
+from builder.dockerignore import IgnoreError, PatternMatcher, State
 from builder.errors import BuildError
 from builder.filetree import EmptyTree, FileTree, clean
 from builder.glob import BadPattern, compile_pattern, has_wildcards
@@ -165,7 +165,7 @@ class Selection:
         self.items = items
         self.data: dict[bytes, bytes] = {}
         """The sha256 of files by host path, once `digest` has hashed them."""
-        self._exclude = PatternMatcher.of(spec.exclude, where="--exclude") if spec.exclude else None
+        self._exclude = _excluding(spec.exclude) if spec.exclude else None
         self._fingerprint: tuple[bytes | None, int] | None = None
         self._walked: dict[int, list[Found]] = {}
         self._sample: str | None = None
@@ -403,6 +403,14 @@ def select(
                 assert root is not None, "BUG: a tree without a root"
                 items.append(Item(source, b"", root, tree=trees[at]))
     return Selection(spec, tree, (*items, *texts))
+
+
+def _excluding(patterns: tuple[str, ...]) -> PatternMatcher:
+    try:
+        return PatternMatcher.of(patterns, where="--exclude")
+    except IgnoreError as error:
+        fault = f'{error.what}: "!"' if error.rule.text.strip() == "!" else error.what
+        raise CopyError(FLAGS, f"invalid excludepatterns: [{' '.join(patterns)}]: {fault}", hint=error.hint) from error
 
 
 def _find_paths(source: PathSource, tree: FileTree, label: str, *, parents: bool) -> list[Item]:

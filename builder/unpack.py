@@ -108,11 +108,19 @@ class _Part(io.RawIOBase):
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         super().__init__()
         self._file = file
-        self._at = start
+        self._start = self._at = start
         self._end = start + size
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: self._start, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
+        self._at = min(max(start + offset, self._start), self._end)
+        return self._at - self._start
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # RawIOBase takes any buffer
         self._file.seek(self._at)

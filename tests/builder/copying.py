@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from builder.context import LocalContext
-from builder.copy import CopySpec, PathSource, TextSource, facts_hold, plan_copy, plan_mkdir, select
+from builder.copy import CopySpec, PathSource, TextSource, plan_copy, plan_mkdir, select
 from builder.dockerignore import IgnoreFile, find_ignore_file
+from builder.facts import facts_hold
 from builder.filetree import FileTree
 from builder.selection import Source, children
 from grammar import Add, Arg, Copy, Env, From, Run, ShellForm, User, Word, Workdir, expand, expand_heredoc, parse

@@ -48,7 +48,7 @@ def test_ids(text: str, expected: Owner, image: LocalContext) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fragment"), [("alma", "invalid user index: -1"), ("1:crew", "invalid group index: -1")]
+    ("text", "fragment"), [("alma", "invalid user index: -1"), ("1:crew", "invalid user index: -1")]
 )
 def test_names_on_scratch(text: str, fragment: str) -> None:
     """Where there is no image a name cannot be looked up, but root and numbers can."""

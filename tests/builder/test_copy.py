@@ -22,14 +22,14 @@ from builder.copy import (
     FileSource,
     PathSource,
     TextSource,
-    facts_hold,
     plan_copy,
     plan_mkdir,
     select,
 )
 from builder.dockerignore import IgnoreFile
+from builder.facts import facts_hold
 from builder.filetree import EmptyTree, FileTree
-from layerstore.entry import Entry, Inline, Kind
+from layerstore.entry import Entry, Inline, Kind, Stream
 from layerstore.store import Store
 from layerstore.view import View
 
@@ -247,6 +247,92 @@ class TestFacts:
 
         assert plan(spec_of("d", dest="/d"), LocalContext(context), View([image])).facts is None
         assert not facts_hold(None, View([image]))
+
+
+class TestThereAlready:
+    """What the image has already is no part of a copy's layer."""
+
+    def both(self, context: Path, image: Path) -> None:
+        """The same files on both sides, with the same times."""
+        for root in (context, image):
+            fill(root, {"d/a": "one", "d/sub/b": "two"})
+            (root / "d" / "l").symlink_to("a")
+            for path in ("d/a", "d/sub/b", "d/l"):
+                os.utime(root / path, ns=(0, 1_600_000_000_000_000_000), follow_symlinks=False)
+
+    def copied(self, context: Path, image: Path) -> list[str]:
+        """Return the paths of the layer."""
+        return [
+            os.fsdecode(one.path)
+            for one in plan(spec_of("d", dest="/d"), LocalContext(context), View([image])).entries()
+        ]
+
+    def test_nothing_new(self, context: Path, image: Path) -> None:
+        """The same again is an empty layer, whatever the times of directories."""
+        self.both(context, image)
+        os.utime(image / "d", (5, 5))
+
+        assert not self.copied(context, image)
+
+    @pytest.mark.parametrize("change", ["data", "time", "mode", "target", "new", "directory"])
+    def test_what_differs(self, context: Path, image: Path, change: str) -> None:
+        """Data of the same size, times, modes, where links lead: what differs is there, with what is above it."""
+        self.both(context, image)
+        b = context / "d" / "sub" / "b"
+        when = (0, 1_600_000_000_000_000_000)
+        match change:
+            case "data":
+                b.write_text("TWO")
+                os.utime(b, ns=when)
+            case "time":
+                os.utime(b, (5, 5))
+            case "mode":
+                b.chmod(0o600)
+            case "target":
+                (context / "d" / "l").unlink()
+                (context / "d" / "l").symlink_to("b")
+                os.utime(context / "d" / "l", ns=when, follow_symlinks=False)
+            case "new":
+                (context / "d" / "sub" / "new").touch()
+            case _:
+                (context / "d" / "sub").chmod(0o700)
+        found = {"target": ["d", "d/l"], "new": ["d", "d/sub", "d/sub/new"], "directory": ["d", "d/sub"]}
+
+        assert found.get(change, ["d", "d/sub", "d/sub/b"]) == self.copied(context, image)
+
+    def test_layer_is_good_where_the_same_is_there(self, context: Path, image: Path, tmp_path: Path) -> None:
+        """A layer without a file is not for an image without it, nor one with it for an image that has it."""
+        self.both(context, image)
+        lacking = fill(tmp_path / "lacking", {"d/other": ""})
+        spec = spec_of("d", dest="/d")
+        without = plan(spec, LocalContext(context), View([image])).facts
+        made = plan(spec, LocalContext(context), View([lacking])).facts
+        assert facts_hold(without, View([image]))
+        assert facts_hold(made, View([lacking]))
+
+        assert not facts_hold(without, View([lacking]))
+        assert not facts_hold(made, View([image]))
+
+    def test_links_to_what_is_there(self, context: Path, image: Path) -> None:
+        """Of two names of one file, one of which the image has as it is, the other becomes a file of its own."""
+        self.both(context, image)
+        os.link(context / "d" / "a", context / "d" / "sub" / "a2")
+        entries = list(plan(spec_of("d", dest="/d"), LocalContext(context), View([image])).entries())
+
+        assert [(b"d/sub/a2", Kind.FILE)] == [(one.path, one.kind) for one in entries if one.kind is not Kind.DIR]
+
+    def test_archive_again(self, context: Path, image: Path) -> None:
+        """What is unpacked over itself is compared, and what is not the same can still be read."""
+        (context / "t.tar").write_bytes(archive([member("a", data=b"one"), member("b", data=b"two")]))
+        fill(image, {"o/a": "one", "o/b": "TWO"})
+        for name in "ab":
+            (image / "o" / name).chmod(0o640)
+            os.utime(image / "o" / name, (0, 0))
+        made = plan(spec_of("t.tar", dest="/o", unpack=True), LocalContext(context), View([image]))
+
+        assert [(b"o", b""), (b"o/b", b"two")] == [
+            (one.path, one.source.file.read() if isinstance(one.source, Stream) else b"") for one in made.entries()
+        ]
 
 
 def test_directory_for_workdir(image: Path) -> None:
