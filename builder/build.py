@@ -62,6 +62,7 @@ class BuildOptions(Record):
     `names` are the references that the image gets. `state` is a directory for what dies with the machine (the bridge's
     addresses). `epoch` is the time of everything in nanoseconds; where it is None, the argument SOURCE_DATE_EPOCH says
     it, and without that the times of the layers are used; with `rewrite_timestamps` no file of a new layer is later.
+    `compress` is for outputs that need layers compressed (zstd) even where that does not make them smaller.
     `keep` puts the image into the store under its names; without it, only the steps stay. `secrets` and `ssh` map ids
     to values and sockets. `proxies` maps `http`, `https` and `all` to the proxies of downloads, `no` to hosts without.
     `environ` is the host's environment, of which programs of the host (git) get the little that they need.
@@ -76,6 +77,7 @@ class BuildOptions(Record):
     state: Path
     epoch: int | None = None
     rewrite_timestamps: bool = False
+    compress: bool = False
     pull: bool = False
     network: str = "bridge"
     keep: bool = True
@@ -159,6 +161,7 @@ def build(
             created_ns=UNDATED_NS if options.epoch is None else options.epoch,
             host=str(options.plan.build_platform),
         )
+        executor.compress = options.compress
         solver = Solver(executor, progress, clock, jobs=options.jobs)
         try:
             results = solver.solve(graph, *targets)

@@ -55,6 +55,9 @@ class Remotes(NamedTuple):
 class Executor:
     """Finds and makes results for one build (a `builder.solve.Worker`)."""
 
+    compress = False
+    """Whether blobs of layers are compressed even where that seems to be in vain: outputs may ask for it."""
+
     def __init__(
         self,
         store: Store,
@@ -429,9 +432,8 @@ class Executor:
 
         forms = Forms.TREE if vertex.id in self.wants_tree else Forms.BLOB
         entries = self._until_canceled(plan.entries())
-        layer = self.store.layers.write(
-            entries, forms=forms, compression=Compression.ZSTD, level=1, contents=contents, like=like
-        )
+        compression = Compression.ZSTD if self.compress else None
+        layer = self.store.layers.write(entries, forms=forms, compression=compression, contents=contents, like=like)
         return MadeLayer(layer.diff_id, self._now_ns(), "")
 
     def _keep_facts(self, listed: tuple[Ingredient, ...], plan: CopyPlan, made: MadeLayer) -> None:

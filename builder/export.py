@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 from builder.errors import ExportError
 from builder.reproducible import dated
 from layerstore import View
+from layerstore.compress import Piece
 from layerstore.entry import Entry, Kind
 from layerstore.join import TarSink, join
 from layerstore.treewrite import TreeWriter
@@ -128,7 +129,7 @@ def _delete_others(root: bytes, directory: bytes, kept: set[bytes]) -> None:
             raise ExportError(f"cannot remove {os.fsdecode(item.path)}: {error.strerror}") from error
 
 
-def _write(out: BinaryIO, data: bytes) -> None:
+def _write(out: BinaryIO, data: Piece) -> None:
     left = memoryview(data)
     while left:
         left = left[out.write(left) :]

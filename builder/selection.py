@@ -34,10 +34,6 @@ _BATCH = 512
 _CHUNK = 1 << 20
 _PIECE = 4 << 20
 _WORTH_A_THREAD = 64 << 20
-_LARGE = 8 << 20
-_SAMPLED = 1 << 12
-_SAMPLES = 16  # of each large file; fewer where there are many
-_MOST_SAMPLES = 256
 CAPABILITY = b"security.capability"
 _SHAPE = itemgetter(slice(7))  # mode, inode, device, links, owner, group and size: the quickest way to many at once
 _MTIME = attrgetter("st_mtime_ns")
@@ -219,7 +215,9 @@ class Selection:
         Selections with different samples have different contents.
         """
         if self._sample is None:
-            self._sample = _sampled([entry for entry in self._regular() if entry.size >= _LARGE])
+            from layerstore.pieces import large_files, sample  # noqa: PLC0415 - a cached build needs none
+
+            self._sample = sample(large_files(self._regular()))
         return self._sample or None
 
     def digest(self, files: FileDigests, read: Mapping[bytes, bytes] | None = None) -> Digest:
@@ -523,31 +521,6 @@ def _hash_found(whole: hashlib._Hash, found: Sequence[Found], digests: Iterator[
             else:
                 rows.append((name, int(kind), mode, uid, gid, target, rdev, direct))
         whole.update(repr(rows).encode())
-
-
-def _sampled(large: Sequence[Entry]) -> str:
-    """Return the digest of pieces of files, spread evenly over each; empty without files, or if one cannot be read.
-
-    Who reads them as a whole says why.
-    """
-    if not large:
-        return ""
-    count = max(2, min(_SAMPLES, _MOST_SAMPLES // len(large)))
-    seen = hashlib.sha256(_FORMAT)
-    for entry in large:
-        if not isinstance(entry.source, bytes):
-            continue
-        seen.update(b"%d\0" % entry.size)
-        try:
-            fd = os.open(entry.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-            try:
-                for number in range(count):
-                    seen.update(os.pread(fd, _SAMPLED, (entry.size - _SAMPLED) * number // (count - 1)))
-            finally:
-                os.close(fd)
-        except OSError:
-            return ""
-    return seen.hexdigest()
 
 
 def _data_digests(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from layerstore.compress import CHUNK, Readable
+from layerstore.compress import CHUNK, Piece, Readable
 from layerstore.digest import Digest
 from layerstore.durable import step
 from layerstore.errors import CorruptContent, NotFound
@@ -37,7 +37,7 @@ class BlobWriter:
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Piece) -> None:
         """Append `data`; raises OSError."""
         if not data:
             return

@@ -23,6 +23,10 @@ _ZSTD_LEVEL = 1
 _ZSTD_MAX_WINDOW = 1 << 27  # what RFC 8878 asks a decoder to support is 8 MiB; `zstd --long` writes up to this
 
 
+Piece = bytes | memoryview
+"""Part of a stream that is on its way."""
+
+
 class Compression(Enum):
     """How a layer blob is compressed."""
 
@@ -54,7 +58,7 @@ class Readable(Protocol):
 class Compressor(Protocol):
     """Turns bytes into compressed bytes, a piece at a time."""
 
-    def compress(self, data: bytes, /) -> bytes:
+    def compress(self, data: Piece, /) -> Piece:
         """Take the next bytes of the content; return what can be written already."""
         ...
 
@@ -64,7 +68,7 @@ class Compressor(Protocol):
 
 
 class _Plain:
-    def compress(self, data: bytes, /) -> bytes:
+    def compress(self, data: Piece, /) -> Piece:
         return data
 
     def flush(self) -> bytes:

@@ -10,20 +10,24 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
+_Piece = TypeVar("_Piece")
 _MOST_WAITING = 4
 
+HELD = _MOST_WAITING + 1
+"""The pieces put last that may not be taken yet when `put` returns: buffers of theirs must not be used again."""
 
-class Conveyor:
+
+class Conveyor(Generic[_Piece]):
     """Hands pieces to `take` in a thread of its own; `finish` waits for the last, `abandon` for the one at hand.
 
     As a context manager, it finishes, or abandons what is left where the block fails.
     """
 
-    def __init__(self, take: Callable[[bytes], None]) -> None:
+    def __init__(self, take: Callable[[_Piece], None]) -> None:
         self._take = take
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[_Piece] = deque()
         self._changed = threading.Condition()
         self._ended = False
         self._failure: BaseException | None = None
@@ -41,7 +45,7 @@ class Conveyor:
         else:
             self.abandon()
 
-    def put(self, piece: bytes) -> None:
+    def put(self, piece: _Piece) -> None:
         """Hand over one piece; raises what `take` raised for an earlier one."""
         with self._changed:
             while len(self._waiting) >= _MOST_WAITING and self._failure is None:

@@ -81,26 +81,34 @@ class Growing:
             raise GivenUp("the blob was given up while it was sent")
         return self._digest
 
-    def read_at(self, at: int, size: int) -> bytes:
-        """Return up to `size` bytes from `at` on, as soon as there are any; none at the end. GivenUp."""
+    def read_at(self, at: int, buffer: memoryview) -> int:
+        """Read what is there from `at` on into `buffer`, as soon as there is anything.
+
+        Returns how many bytes that are, 0 at the end. GivenUp.
+        """
         with self._changed:
             while self._size <= at and not self._ended:
                 self._changed.wait()
             if self._ended:
                 self._known()
             there = self._size - at
-        return os.pread(self._fd, min(size, there), at) if there > 0 else b""
+        return os.preadv(self._fd, [buffer[:there]], at) if there > 0 else 0
 
 
 class _Reader:
+    """Reads into the same memory again and again; what `read` returns is valid until the next call."""
+
     def __init__(self, growing: Growing) -> None:
         self._growing = growing
         self._at = 0
+        self._buffer = memoryview(b"")
 
-    def read(self, size: int, /) -> bytes:
-        data = self._growing.read_at(self._at, size)
-        self._at += len(data)
-        return data
+    def read(self, size: int, /) -> memoryview:
+        if len(self._buffer) < size:
+            self._buffer = memoryview(bytearray(size))
+        count = self._growing.read_at(self._at, self._buffer[:size])
+        self._at += count
+        return self._buffer[:count]
 
 
 Watch = Callable[[Growing], None]

@@ -8,11 +8,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from layerstore.digest import DiffId
+from layerstore.digest import DiffId, Digest
 from layerstore.entry import Entry, Inline, Kind, Stream
 from layerstore.errors import SourceChanged, StoreError
 from layerstore.tarwrite import END, header, padding
@@ -20,9 +21,11 @@ from layerstore.treewrite import TreeWriter
 from layerstore.version import Contents, Version
 
 if TYPE_CHECKING:
+    from layerstore.compress import Piece
     from layerstore.conveyor import Conveyor
 
 _BUFFER = 1 << 20
+_BUFFERS = 6  # more than a Conveyor holds
 _SMALL = 1 << 18
 _WORTH_A_THREAD = 4 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,16 +34,20 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 class TarSink:
     """Hashes the tar of a layer; `forward` gets its bytes too, if given.
 
+    With `digest`, which tells the digest of all that was forwarded, they are only forwarded: they are hashed there.
     As a context manager, it does both in a thread of its own once there is enough to make that worth while.
     """
 
-    def __init__(self, forward: Callable[[bytes], None] | None = None) -> None:
+    def __init__(
+        self, forward: Callable[[Piece], None] | None = None, *, digest: Callable[[], Digest] | None = None
+    ) -> None:
         self._hash = hashlib.sha256()
+        self._digest = digest
         self._forward = forward
         self._parts: list[bytes] = []
         self._pending = 0
         self._managed = False
-        self._conveyor: Conveyor | None = None
+        self._conveyor: Conveyor[Piece] | None = None
         self.size = 0
 
     def __enter__(self) -> Self:
@@ -61,14 +68,10 @@ class TarSink:
             self._flush()
 
     def stream(self, data: memoryview) -> None:
-        """Append bytes that are only lent."""
+        """Append bytes that are only lent: they stay what they are until `_BUFFERS` - 1 more pieces were appended."""
         if self._parts:
             self._flush()
-        if self._managed or self._forward is not None:
-            self._pass(bytes(data))
-        else:
-            self.size += len(data)
-            self._hash.update(data)
+        self._pass(data)
 
     def finish(self) -> DiffId:
         """Append the end of the tar and return the layer's diff ID."""
@@ -76,7 +79,7 @@ class TarSink:
         self._flush()
         if self._conveyor is not None:
             self._conveyor.finish()
-        return DiffId("sha256:" + self._hash.hexdigest())
+        return DiffId("sha256:" + self._hash.hexdigest()) if self._digest is None else DiffId(self._digest())
 
     def _flush(self) -> None:
         data = b"".join(self._parts)
@@ -84,19 +87,21 @@ class TarSink:
         self._pending = 0
         self._pass(data)
 
-    def _pass(self, data: bytes) -> None:
+    def _pass(self, data: Piece) -> None:
         self.size += len(data)
         if self._conveyor is not None:
             self._conveyor.put(data)
             return
         self._take(data)
         if self._managed and self.size >= _WORTH_A_THREAD:
-            from layerstore.conveyor import Conveyor  # noqa: PLC0415 - small layers need no thread
+            from layerstore.conveyor import HELD, Conveyor  # noqa: PLC0415 - small layers need no thread
 
+            assert HELD < _BUFFERS, "BUG: a buffer is read into while its data is still used"
             self._conveyor = Conveyor(self._take)
 
-    def _take(self, data: bytes) -> None:
-        self._hash.update(data)
+    def _take(self, data: Piece) -> None:
+        if self._digest is None:
+            self._hash.update(data)
         if self._forward is not None:
             self._forward(data)
 
@@ -115,6 +120,7 @@ def join(
     differs from the version before.
     """
     assert version is None or contents is not None, "BUG: a version without contents"
+    buffers = _Buffers()
     for entry in entries:
         if entry.kind is not Kind.FILE:
             head = header(entry) if tar is not None or version is not None else b""
@@ -126,7 +132,7 @@ def join(
             continue
         size = entry.size
         if size > _SMALL or isinstance(entry.source, Stream):
-            _pour(entry, tar, tree, contents, version)
+            _pour(entry, _chunks(entry, buffers), tar, tree, contents, version)
             continue
         data = _small(entry) if size else b""
         head = header(entry) if tar is not None or version is not None else b""
@@ -171,7 +177,12 @@ def _small(entry: Entry) -> bytes:
 
 
 def _pour(
-    entry: Entry, tar: TarSink | None, tree: TreeWriter | None, contents: Contents | None, version: Version | None
+    entry: Entry,
+    chunks: Iterator[memoryview],
+    tar: TarSink | None,
+    tree: TreeWriter | None,
+    contents: Contents | None,
+    version: Version | None,
 ) -> None:
     """Feed a file that is not held in memory as a whole."""
     head = header(entry) if tar is not None or version is not None else b""
@@ -184,7 +195,7 @@ def _pour(
         _enter(entry, tree, version)
         tree.open_file(entry)
     running = hashlib.sha256() if contents is not None else None
-    for data in _chunks(entry):
+    for data in chunks:
         if running is not None:
             running.update(data)
         if tar is not None:
@@ -205,8 +216,22 @@ def _pour(
         tree.remove(entry.path)
 
 
-def _chunks(entry: Entry) -> Iterator[memoryview]:
-    """Yield the data of a file in pieces that are only valid until the next one."""
+class _Buffers:
+    """Memory to read into, again and again: the pages of new memory cost more than what is done with them."""
+
+    def __init__(self) -> None:
+        self._buffers: deque[memoryview] = deque()
+
+    def next(self) -> memoryview:
+        """Return the buffer that was returned longest ago."""
+        full = len(self._buffers) == _BUFFERS
+        buffer = self._buffers.popleft() if full else memoryview(bytearray(_BUFFER))
+        self._buffers.append(buffer)
+        return buffer
+
+
+def _chunks(entry: Entry, buffers: _Buffers) -> Iterator[memoryview]:
+    """Yield the data of a file in pieces that are only valid until `_BUFFERS` - 1 more were yielded."""
     source, left = entry.source, entry.size
     if isinstance(source, Inline):
         assert len(source.data) == left, f"BUG: {entry.path!r} has {len(source.data)} bytes of {left}"
@@ -226,8 +251,8 @@ def _chunks(entry: Entry) -> Iterator[memoryview]:
     except OSError as error:
         raise _unreadable(source, error) from error
     try:
-        buffer = memoryview(bytearray(min(_BUFFER, left)))
         while left:
+            buffer = buffers.next()
             count = os.readv(fd, [buffer[: min(left, _BUFFER)]])
             if not count:
                 raise SourceChanged(source, "shrank")

@@ -139,7 +139,7 @@ class Layers:
         entries: Iterable[Entry],
         *,
         forms: Forms = Forms.TREE,
-        compression: Compression = Compression.NONE,
+        compression: Compression | None = Compression.NONE,
         level: int | None = None,
         contents: Contents | None = None,
         like: DiffId | None = None,
@@ -148,6 +148,7 @@ class Layers:
 
         The tar is that of `arrange`: sorted, so that the same content makes the same layer. Where an entry's data comes
         from a Stream it cannot be sorted before it is read: such a layer goes through its tree whatever `forms` says.
+        Without `compression`, a blob is compressed (zstd) unless that seems to be in vain, which follows from its data.
         `contents` gets the digest of each file that was read. With them, a layer that `like` is an earlier version of
         has a tree that only holds what is not in that one's.
         SourceChanged if a file changes while it is read; UnsafeLayer, StoreError for what no layer can hold.
@@ -161,16 +162,20 @@ class Layers:
                     join(_unmasked(waiting), None, tree)
                     join(_unmasked(rest), None, tree)
                     tree.finish()
-                    with self._tar(forms, compression, level) as tar:
+                    with self._tar(forms, compression or Compression.ZSTD, level) as tar:
                         join(scan(temp), tar.sink, None)
                         diff_id = tar.finish()
                     return self._keep(diff_id, tar, tree=temp)
         ordered = arrange(waiting)
         del waiting
+        if compression is None and Forms.BLOB in forms:
+            from layerstore.pieces import shrink  # noqa: PLC0415 - only where a blob is made
+
+            compression = Compression.ZSTD if shrink(ordered) else Compression.NONE
         with contextlib.ExitStack() as stack:
             path = stack.enter_context(self._new_tree()) if Forms.TREE in forms else None
             draft = None
-            with self._tar(forms, compression, level) as tar:
+            with self._tar(forms, compression or Compression.NONE, level) as tar:
                 if path is None:
                     join(ordered, tar.sink, None, contents=contents)
                 else:
@@ -426,7 +431,7 @@ class _Tar:
 
     def __init__(self, packing: Packing | None = None) -> None:
         self.packing = packing
-        self.sink = TarSink(packing.take if packing is not None else None)
+        self.sink = TarSink() if packing is None else packing.sink()
 
     def finish(self) -> DiffId:
         """End tar and blob; return the diff ID."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from layerstore.changes import scan
-from layerstore.compress import CHUNK, Compression, Decompressed, compressor
+from layerstore.compress import CHUNK, Compression, Decompressed, Piece, compressor
 from layerstore.digest import DiffId, Digest
 from layerstore.errors import CorruptContent, NotFound, UnsafeLayer
 from layerstore.join import TarSink, join
@@ -35,7 +35,15 @@ class Packing:
         self.compression = compression
         self._compressor = compressor(compression, level)
 
-    def take(self, data: bytes) -> None:
+    def sink(self) -> TarSink:
+        """Return what takes the parts of the tar. What is not compressed is hashed once."""
+        plain = self.compression is Compression.NONE
+        return TarSink(self.take, digest=self._digest if plain else None)
+
+    def _digest(self) -> Digest:
+        return self.blob.digest
+
+    def take(self, data: Piece) -> None:
         """Append bytes of the tar."""
         self.blob.write(self._compressor.compress(data))
 
@@ -202,7 +210,7 @@ class Packer:
         return Descriptor(media_type=compression.media_type, digest=blob.digest, size=blob.size)
 
     def _pack(self, diff_id: DiffId, entries: Iterator[Entry], packing: Packing) -> None:
-        with TarSink(packing.take) as tar:
+        with packing.sink() as tar:
             join(entries, tar, None)
             _expect(tar.finish(), diff_id)
 

@@ -146,6 +146,7 @@ def _options(
         state=state_directory(settings),
         keep=given["load"] or not outputs or any(output.type != "cacheonly" for output in outputs),
         rewrite_timestamps=_rewrites(outputs),
+        compress=any(output.compression == "zstd" for output in outputs),
         pull=given["pull"],
         jobs=given["jobs"] or len(os.sched_getaffinity(0)) + 2,
         secrets=secrets,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import subprocess
 import tarfile
@@ -144,6 +145,22 @@ def test_a_large_layer_is_sent_while_it_is_made(built: Project, fake_registry: F
     manifest = next(request.body for request in fake_registry.requests if request.path == "/v2/app/manifests/2")
     assert ["gzip"] == [layer["mediaType"].rpartition("+")[2] for layer in json.loads(manifest)["layers"][1:]]
     assert {} == uploads.parts
+
+
+@pytest.mark.parametrize(
+    ("words", "compression"), [(["--push"], ""), (["-o", "type=image,push=true,compression=zstd"], "zstd")]
+)
+def test_noise_is_sent_as_it_is(
+    built: Project, fake_registry: FakeRegistry, words: list[str], compression: str
+) -> None:
+    """A layer that nothing makes smaller is only compressed where the output says so; either way it is sent once."""
+    uploads = Uploads(fake_registry)
+    (built.cwd / "large").write_bytes(os.urandom(9_000_000))
+    built.dockerfile("FROM busybox", "COPY large /large")
+    built.build("-t", f"{fake_registry.host}/app:1", *words, ".")
+    manifest = next(request.body for request in fake_registry.requests if request.path == "/v2/app/manifests/1")
+    assert compression == json.loads(manifest)["layers"][1]["mediaType"].partition("+")[2]
+    assert 1 == len([blob for blob in uploads.blobs.values() if len(blob) >= 9_000_000])
 
 
 @pytest.mark.parametrize(

@@ -310,3 +310,53 @@ def test_blob_in_another_compression(store: Store) -> None:
     with store.blobs.open(zstd.digest) as blob:
         assert b"\x28\xb5\x2f\xfd" == blob.read(4)
     assert zstd == store.layers.blob(layer.diff_id, Compression.ZSTD)
+
+
+@pytest.mark.parametrize(("compressible", "expected"), [(0.0, "NONE"), (0.2, "ZSTD"), (1.0, "ZSTD")])
+def test_noise_is_not_compressed(store: Store, tmp_path: Path, compressible: float, expected: str) -> None:
+    """Where it was not said how, a blob is compressed if its data gets smaller; its tree is the same either way."""
+    noise = random.Random(1).randbytes(9 << 20)
+    kept = round(len(noise) * compressible)
+    path = tmp_path / "large"
+    path.write_bytes(noise[kept:] + b"text" * (kept // 4))
+    entries = [
+        file(b"small", b"text" * 1000),
+        Entry(b"large", Kind.FILE, 0o644, size=path.stat().st_size, source=os.fsencode(path)),
+    ]
+    layer = store.layers.write(entries, forms=Forms.BLOB, compression=None)
+    blob = store.layers.blob(layer.diff_id)
+    assert Compression[expected].media_type == blob.media_type
+    assert (expected == "NONE") == (blob.digest == layer.diff_id)
+    assert layer == store.layers.write(entries, forms=Forms.BLOB, compression=None)
+    assert blob == store.layers.blob(layer.diff_id)
+    tree = store.layers.tree(layer.diff_id)
+    assert path.read_bytes() == (tree / "large").read_bytes()
+    assert layer.diff_id == store.layers.write(entries, forms=Forms.TREE).diff_id
+    assert [] == store.check()
+
+
+def test_a_plain_blob_of_a_tree_has_the_diff_id_as_its_digest(store: Store) -> None:
+    """What is not compressed is the tar itself, in whatever form it was made."""
+    layer = store.layers.write(SAMPLE, forms=Forms.TREE)
+    assert layer.diff_id == store.layers.blob(layer.diff_id, Compression.NONE).digest
+    assert [] == store.check()
+
+
+def test_many_large_files_in_one_layer(store: Store, tmp_path: Path) -> None:
+    """Memory that is read into again is not in use any more: every file has its own bytes in tar and tree."""
+    entries = []
+    for number in range(20):
+        path = tmp_path / f"{number}"
+        path.write_bytes(random.Random(number).randbytes(number * 333_333))
+        entries.append(Entry(b"%02d" % number, Kind.FILE, size=path.stat().st_size, source=os.fsencode(path)))
+    layer = store.layers.write(entries, forms=Forms.TREE | Forms.BLOB, compression=Compression.NONE)
+    with store.blobs.open(store.layers.blob(layer.diff_id, Compression.NONE).digest) as blob:
+        data = blob.read()
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for number, member in enumerate(tar):
+            read = tar.extractfile(member)
+            assert read is not None
+            expected = (tmp_path / f"{number}").read_bytes()
+            assert expected == read.read()
+            assert expected == (store.layers.tree(layer.diff_id) / f"{number:02}").read_bytes()
+    assert [] == store.check()

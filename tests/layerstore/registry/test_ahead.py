@@ -240,11 +240,12 @@ def test_readers_follow_the_writer(tmp_path: Path) -> None:
             growing.end(Digest.of(b""))
 
         with growing.open() as one, growing.open() as two:
-            assert (b"ab", b"c") == (one.read(2), one.read(9))
+            assert (b"ab", b"c") == (bytes(one.read(2)), bytes(one.read(9)))
             later = threading.Timer(0.02, grow)
             later.start()
-            assert (b"de", b"") == (one.read(9), one.read(9))
-            assert (b"abcde", Digest.of(b""), (Digest.of(b""), 5)) == (two.read(9), growing.digest(), growing.whole)
+            assert (b"de", b"") == (bytes(one.read(9)), bytes(one.read(9)))
+            assert b"abcde" == two.read(9)
+            assert (Digest.of(b""), (Digest.of(b""), 5)) == (growing.digest(), growing.whole)
             growing.cancel()
             with pytest.raises(GivenUp):
                 two.read(1)
