@@ -158,7 +158,7 @@ def _arguments(instruction: Instruction) -> tuple[str, tuple[Heredoc, ...]]:
         case Arg(pairs=declared):
             rest = " ".join(p.name.text if p.value is None else f"{p.name.text}={p.value.text}" for p in declared)
         case Env(pairs=pairs, legacy=legacy) | Label(pairs=pairs, legacy=legacy):
-            rest = " ".join(f"{pair.key.text}{' ' if legacy else '='}{pair.value.text}" for pair in pairs)
+            rest = " ".join(p.key.text + (_between(p.key) if legacy else "=") + p.value.text for p in pairs)
         case Run(command=command, heredocs=heredocs):
             rest = _command(command)
         case Copy(heredocs=heredocs) | Add(heredocs=heredocs):
@@ -182,6 +182,11 @@ def _arguments(instruction: Instruction) -> tuple[str, tuple[Heredoc, ...]]:
         case _:
             assert_never(instruction)
     return rest, heredocs
+
+
+def _between(key: Word) -> str:
+    """What separates a key from its value in the old form: after an escape character one blank would not."""
+    return "  " if key.text.endswith(("\\", "`")) else " "
 
 
 def _sources(instruction: Copy | Add) -> str:

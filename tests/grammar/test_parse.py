@@ -310,6 +310,7 @@ def _shown(error: grammar.LocatedGrammarError) -> None:
 @example(b'FROM a\nARG b "c=d \\\x0b\nCMD e')
 @example(b"FROM a\nVOLUME b \\\x0b\nCMD c")
 @example(b"FROM a\nCOPY b \\ \\\n<<E c\n")
+@example(b"FROM a\nENV \\  =")
 def test_any_bytes(data: bytes) -> None:
     """No input gets anything but a tree or a located error that can be shown; trees survive printing and tidying."""
     try:
