@@ -251,8 +251,12 @@ def _unquoted(match: re.Match[str]) -> str:
 def _pairs(node: Node, offset: int, escape: str) -> None:
     """Read `key=value` words, or the legacy form where the first word has no `=`."""
     text, line = node.text, node.line
-    # The grammar knows one escape character; the places stay the same.
-    read = text if escape == "\\" else text.translate(_SWAPPED)
+    read = text
+    if escape != "\\":
+        # The grammar knows one escape character, which is that of flags in any case; the places stay the same.
+        children = lalr.parse("shell", text, offset)
+        start = children[-1][1] if children and children[-1][0] == "TEXT" else len(text)
+        read = text[:start] + text[start:].translate(_SWAPPED)
     flags = []
     for child in lalr.parse("pairs", read, offset):
         if child[0] == "FLAG":

@@ -131,6 +131,7 @@ def test_arguments(text: str, arguments: list[str], json: bool) -> None:
         ('RUN --a="open b', [("a", "open b")], []),
         ("RUN --", [], []),
         ("RUN -x", [], ["-x"]),
+        ("# escape=`\nARG --a=b\\ c` d` e", [("a", "b c`")], ["d` e"]),
     ],
 )
 def test_flags(text: str, flags: list[tuple[str, str | None]], rest: list[str]) -> None:
@@ -311,6 +312,7 @@ def _shown(error: grammar.LocatedGrammarError) -> None:
 @example(b"FROM a\nVOLUME b \\\x0b\nCMD c")
 @example(b"FROM a\nCOPY b \\ \\\n<<E c\n")
 @example(b"FROM a\nENV \\  =")
+@example(b"# escape=`\nFROM a\nLABEL --b --}\\ $`")
 def test_any_bytes(data: bytes) -> None:
     """No input gets anything but a tree or a located error that can be shown; trees survive printing and tidying."""
     try:
