@@ -127,7 +127,7 @@ def _printed(instruction: Instruction, inside: list[Comment], escape: str, *, la
         if last and (continued.search(text) or text.endswith("\r")):
             text += f" {escape}" if text.endswith(escape) else escape
         return text
-    if text.endswith(tuple(BLANKS)):
+    if isinstance(instruction, Env | Label | Arg) and text.endswith(tuple(BLANKS)):
         # A value ends in a blank where a quote is not closed, or the blank is escaped, before what means nothing here.
         text += escape
     # Text ends in an escape character where a blank stood behind it that is none to a continuation.
@@ -144,6 +144,9 @@ def _parts(instruction: Instruction) -> tuple[str, str, tuple[Heredoc, ...]]:
     if isinstance(instruction, Onbuild):
         # The text of a trigger is stored in images as it was written, bodies of heredocs included.
         return keyword, instruction.text, ()
+    if isinstance(instruction, Copy | Add) and "<<" in instruction.original:
+        # What opens a heredoc depends on blanks, quotes and escapes between words, which therefore stay.
+        return keyword, instruction.original[len(keyword) :].lstrip(" \t"), instruction.heredocs
     rest, heredocs = _arguments(instruction)
     if rest.startswith("--"):
         rest = f"-- {rest}"
@@ -192,10 +195,7 @@ def _between(key: Word) -> str:
 def _sources(instruction: Copy | Add) -> str:
     if instruction.json_form:
         return _words((*instruction.sources, instruction.destination), json_form=True)
-    openings = [heredoc.text for heredoc in instruction.heredocs]
-    if not instruction.sources and not openings:
-        # All that there was were openings, none of which counts on a line that cannot be taken apart into words.
-        openings = ["<<_"]
+    openings = (heredoc.text for heredoc in instruction.heredocs)
     return _apart([*(word.text for word in instruction.sources), *openings, instruction.destination.text])
 
 

@@ -312,6 +312,10 @@ def _shown(error: grammar.LocatedGrammarError) -> None:
 @example(b"FROM a\nVOLUME b \\\x0b\nCMD c")
 @example(b"FROM a\nCOPY b \\ \\\n<<E c\n")
 @example(b"FROM a\nENV \\  =")
+@example(b'# escape=`\nFROM a\nCOPY <<\t<<COPY [\\"=}')
+@example(b"FROM a\nCOPY <<b\\ ,<<E<<E")
+@example(b"FROM a\nCOPY <<\x0bb \n<<COPY E\nb")
+@example(b"FROM a\nADD b ,--x <<\t")
 @example(b"# escape=`\nFROM a\nLABEL --b --}\\ $`")
 def test_any_bytes(data: bytes) -> None:
     """No input gets anything but a tree or a located error that can be shown; trees survive printing and tidying."""
