@@ -19,7 +19,7 @@ import grammar
 from builder.cachekey import key_of
 from builder.context import LocalContext
 from builder.dockerignore import IgnoreFile, find_ignore_file
-from builder.errors import BuildError, LocatedError, UsageError
+from builder.errors import BuildError, LocatedError, Refused, UsageError
 from builder.events import Completed, Planned, Progress, Started, Transfer, VertexId, Warned
 from builder.execute import Executor, Remotes
 from builder.graph import Graph, Vertex
@@ -129,7 +129,7 @@ def build(
 
     Nothing is left behind but finished steps: their layers are found by the next build, however this one ends.
     """
-    dockerfile = dockerfile or parse(options)
+    dockerfile = dockerfile or _understood(store, options, progress)
     # The export ends after the lease: only then is on disk what it says is written. Meanwhile goes what steps needed.
     remotes = Remotes(cache(partial(_downloads, store, options)), cache(partial(_repositories, store, options, clock)))
     with (
@@ -181,6 +181,16 @@ def build(
     return Built(result=built, plans=plans, epoch=options.epoch)
 
 
+def _understood(store: Store, options: BuildOptions, progress: Progress) -> grammar.Dockerfile:
+    """Parse the Dockerfile; of one that does not hold together tell what the rules say before the error."""
+    try:
+        return parse(options)
+    except grammar.ResolveError as fault:
+        if fault.dockerfile is not None:
+            _warn(store, options, fault.dockerfile, (), None, progress, fault)
+        raise
+
+
 def _index(plans: Sequence[Plan], images: Sequence[Image], now: int) -> ImageIndex:
     from layerstore.indexes import ImageIndex, Member  # noqa: PLC0415 - most builds are for one platform
 
@@ -205,6 +215,7 @@ def _warn(
     bases: Iterable[ImageId],
     ignore: IgnoreFile | None,
     progress: Progress,
+    fault: grammar.ResolveError | None = None,
 ) -> None:
     """Tell what the rules say of the Dockerfile; BuildError if they are broken and it says `check=error=true`.
 
@@ -227,15 +238,14 @@ def _warn(
     if note is None:
         from builder.check import check, note_of  # noqa: PLC0415 - only for what was never seen before
 
-        note = note_of(check(store, options, dockerfile, whole=False))
+        note = note_of(check(store, options, dockerfile, whole=False, fault=fault))
         store.cache.keep_note(key, note)
     for rule, message, line, column, end_line, end_column, description, url in note["warnings"]:
         span = Span(Position(line, column), Position(end_line, end_column))
         diagnostic = Diagnostic(severity=Severity.WARNING, code=rule, message=message, span=span)
         progress.emit(Warned(vertex=None, diagnostic=diagnostic, detail=description, url=url))
     if note["refused"]:
-        hint = "repair them, or take error=true out of the check directive"
-        raise BuildError(f"lint violation found for rules: {', '.join(note['refused'])}", hint=hint)
+        raise Refused(note["refused"])
 
 
 def _rewritten(store: Store, options: BuildOptions, planned: Plan, layers: tuple[DiffId, ...]) -> tuple[DiffId, ...]:

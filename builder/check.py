@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import grammar
-from builder.build import BuildOptions
+from builder.build import BuildOptions, parse
 from builder.checkplan import CheckPlanner
-from builder.errors import BuildError, LocatedError
+from builder.errors import BuildError, LocatedError, Refused
 from grammar.lint.engine import Linter
 from grammar.lint.options import CheckOptions
 from grammar.lint.rule import Violation
@@ -34,7 +34,14 @@ class Report(Record):
     violations: tuple[Violation, ...]
     names: tuple[str, ...]
     error_wanted: bool
-    error: BuildError | None
+    error: BuildError | grammar.GrammarError | None
+
+    @property
+    def failure(self) -> BuildError | grammar.GrammarError | None:
+        """Why a build fails; what keeps the file from being planned goes before rules that are to be an error."""
+        if self.error is None and self.error_wanted and self.names:
+            return Refused(self.names)
+        return self.error
 
 
 def check_options(dockerfile: grammar.Dockerfile, build_args: Mapping[str, str]) -> CheckOptions:
@@ -57,25 +64,44 @@ def check(
     *,
     whole: bool,
     selection: Selection = REFERENCE,
+    fault: grammar.ResolveError | None = None,
 ) -> Report:
     """Check a Dockerfile; GrammarError for check options that mean nothing. Without a store no base image is known.
 
     Stages that the target does not need are looked at if `whole` is set and no target is given. The rules are those of
-    the reference unless `selection` says otherwise.
+    the reference unless `selection` says otherwise. A file with a `fault` is looked at as far as that lets it.
     """
     wanted = check_options(dockerfile, options.plan.build_args)
     linter = Linter(wanted, selection)
     linter.check_file(FILE_RULES, dockerfile)
-    error: BuildError | None = None
+    error: BuildError | grammar.GrammarError | None = fault
     try:
         planner = CheckPlanner(dockerfile, options, store, linter)
-        planner.check(whole=whole and not options.plan.target)
+        planner.check_bases()
+        if fault is None:
+            planner.check(whole=whole and not options.plan.target)
     except LocatedError as raised:
         raised.source, raised.name = dockerfile.ast.source, dockerfile.ast.name
         error = raised
     except BuildError as raised:
         error = raised
     return Report(violations=linter.ordered, names=linter.names, error_wanted=wanted.error, error=error)
+
+
+def check_text(store: Store, options: BuildOptions, *, selection: Selection) -> Report:
+    """Check the text of a Dockerfile, all its stages unless there is a target.
+
+    What keeps it from being understood is the error of the report.
+    """
+    try:
+        dockerfile = parse(options)
+    except grammar.ResolveError as fault:
+        if fault.dockerfile is None:
+            return Report(violations=(), names=(), error_wanted=False, error=fault)
+        return check(store, options, fault.dockerfile, whole=True, selection=selection, fault=fault)
+    except grammar.ParseError as fault:
+        return Report(violations=(), names=(), error_wanted=False, error=fault)
+    return check(store, options, dockerfile, whole=True, selection=selection)
 
 
 def note_of(report: Report) -> dict[str, Any]:
@@ -86,5 +112,5 @@ def note_of(report: Report) -> dict[str, Any]:
             for one in report.violations
         ],
         # What keeps the file from being planned is an error of the build itself, which tells it with all it knows.
-        "refused": list(report.names) if report.error_wanted and report.error is None else [],
+        "refused": list(report.names) if isinstance(report.failure, Refused) else [],
     }

@@ -4,6 +4,7 @@ BuildError
 ├── LocatedError       something in the Dockerfile, with diagnostics
 │   ├── StepFailed     a RUN ended with an exit code other than zero
 │   └── ConfigError    something in pyproject.toml or .pybuild.toml
+├── Refused            rules are broken, and the Dockerfile wants that to be an error
 ├── SourceError        a base image, context or archive that cannot be had
 ├── ExportError        an output that cannot be written
 ├── UsageError         options that contradict each other or name nothing
@@ -15,6 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from grammar import Diagnostic
 
 
@@ -66,6 +69,14 @@ class StepFailed(LocatedError):
 
 class ConfigError(LocatedError):
     """Something in pyproject.toml or .pybuild.toml that means nothing."""
+
+
+class Refused(BuildError):
+    """A Dockerfile that says `check=error=true` breaks the rules `names`."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        hint = "repair them, or take error=true out of the check directive"
+        super().__init__(f"lint violation found for rules: {', '.join(names)}", hint=hint)
 
 
 class SourceError(BuildError):

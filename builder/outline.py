@@ -60,6 +60,16 @@ class Outline(Record):
     ssh: tuple[Wanted, ...]
 
 
+def stages_of(data: bytes, name: str) -> grammar.Dockerfile:
+    """Return the stages of a Dockerfile, be their references right or wrong; GrammarError."""
+    try:
+        return grammar.resolve(grammar.parse(data, name=name))
+    except grammar.ResolveError as error:
+        if error.dockerfile is None:
+            raise
+        return error.dockerfile
+
+
 def targets(dockerfile: grammar.Dockerfile) -> tuple[Target, ...]:
     """Return the stages in the order of the file; the last is the default."""
     return tuple(

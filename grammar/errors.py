@@ -11,9 +11,12 @@ GrammarError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from grammar.diagnostics import Diagnostic
+
+if TYPE_CHECKING:
+    from grammar.resolve import Dockerfile
 
 
 class GrammarError(Exception):
@@ -46,7 +49,12 @@ class ParseError(LocatedGrammarError):
 
 
 class ResolveError(LocatedGrammarError):
-    """A Dockerfile whose parts do not fit together."""
+    """A Dockerfile whose parts do not fit together.
+
+    `dockerfile` is what it is all the same where only references between its stages are at fault.
+    """
+
+    dockerfile: Dockerfile | None = None
 
 
 class ExpandError(GrammarError):

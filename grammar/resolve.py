@@ -55,10 +55,13 @@ def resolve(ast: Ast) -> Dockerfile:
             )
         )
     dockerfile = Dockerfile(stages=tuple(stages), global_args=tuple(global_args), ast=ast)
+    whole = not faults
     _check_references(dockerfile, faults)
     if faults:
         faults.sort(key=lambda fault: fault.span.start if fault.span else (0, 0))
-        raise ResolveError(tuple(faults), source=ast.source, name=ast.name)
+        error = ResolveError(tuple(faults), source=ast.source, name=ast.name)
+        error.dockerfile = dockerfile if whole else None
+        raise error
     return dockerfile
 
 

@@ -83,6 +83,7 @@ def answer(settings: Settings, call: Call, given: dict[str, Any], store: Store, 
             show_outline(outline_of(parse(options), options.plan, options.platforms), options.dockerfile, call.form)
         case "targets":
             from builder.cli.targets import show as show_targets  # noqa: PLC0415
-            from builder.outline import targets  # noqa: PLC0415
+            from builder.outline import stages_of, targets  # noqa: PLC0415
 
-            show_targets(targets(parse(options)), options.dockerfile, call.form)
+            dockerfile = stages_of(options.dockerfile, options.name)
+            show_targets(targets(dockerfile), options.dockerfile, call.form, bases=False)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.build import BuildOptions, parse
-from builder.check import Report, check
+from builder.build import BuildOptions
+from builder.check import Report, check_text
 from builder.checkconfig import load, parse_names
 from builder.cli.checkformats import FORMATS, present
 from builder.cli.context import Settings
@@ -127,14 +127,13 @@ def select_rules(
 
 def run_check(store: Store, options: BuildOptions, form: str, selection: Selection) -> None:
     """Check and print; ends the process with 1 where a rule is broken. GrammarError, BuildError."""
-    report = check(store, options, parse(options), whole=True, selection=selection)
-    _conclude(report, options, form)
+    _conclude(check_text(store, options, selection=selection), options, form)
 
 
 def _conclude(report: Report, options: BuildOptions, form: str) -> None:
     click.echo(present(report, options, form), nl=False)
-    if report.error is not None:
-        raise report.error
+    if report.failure is not None:
+        raise report.failure
     if any(one.severity is not Severity.INFO for one in report.violations):
         raise click.exceptions.Exit(1)
 

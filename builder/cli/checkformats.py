@@ -7,18 +7,18 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import grammar
 from builder.build import BuildOptions
 from builder.check import Report
 from builder.errors import LocatedError
 from builder.version import VERSION
-from grammar.diagnostics import Severity, Span
+from grammar.diagnostics import Diagnostic, Severity, Span
 
 if TYPE_CHECKING:
     from grammar.lint.rule import OtherFile, Violation
 
 FORMATS = ("text", "json", "github", "sarif")
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
-_MARGIN = 1
 _GITHUB = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 
@@ -52,13 +52,21 @@ def as_text(report: Report, options: BuildOptions) -> str:
 
 
 def _excerpt(lines: list[str], marked: tuple[int, int], name: str) -> str:
-    """The lines of a violation, marked, with one line around them."""
+    """The lines of a violation, marked, with as many lines around them as the reference shows."""
     first, last = marked
     rule = "-" * 20
     shown = [f"{name}:{first}", rule]
-    for number in range(max(first - _MARGIN, 1), min(last + _MARGIN, len(lines)) + 1):
+    start, end = first, last
+    taken = 0
+    while taken < (4 if first == last else 2):
+        taken += 1
+        if start > 1:
+            start, taken = start - 1, taken + 1
+        if end < len(lines):
+            end, taken = end + 1, taken + 1
+    for number in range(start, end + 1):
         mark = ">>>" if first <= number <= last else "   "
-        shown.append(f"{number:>4} | {mark} {_printable(lines[number - 1])}".rstrip())
+        shown.append(f"{number:>4} | {mark} {_printable(lines[number - 1])}")
     return "\n".join([*shown, rule, ""])
 
 
@@ -93,15 +101,20 @@ def as_json(report: Report, options: BuildOptions) -> dict[str, Any]:
             warning["severity"] = one.severity.value
         warnings.append(warning)
     document: dict[str, Any] = {"warnings": warnings, "sources": sources}
-    if report.error is not None:
-        places = report.error.diagnostics if isinstance(report.error, LocatedError) else ()
-        ranges = [_range(place.span) for place in places if place.span is not None]
-        document["buildError"] = {"message": report.error.message, "location": {"ranges": ranges}}
+    if report.failure is not None:
+        ranges = [_range(place.span) for place in _faults(report) if place.span is not None]
+        document["buildError"] = {"message": report.failure.message, "location": {"ranges": ranges} if ranges else {}}
     return document
 
 
+def _faults(report: Report) -> tuple[Diagnostic, ...]:
+    """What keeps the Dockerfile from being understood or planned, with places."""
+    error = report.error
+    return error.diagnostics if isinstance(error, LocatedError | grammar.LocatedGrammarError) else ()
+
+
 def _source(name: str, language: str, data: bytes) -> dict[str, str]:
-    return {"fileName": name, "language": language, "data": base64.b64encode(data).decode()}
+    return {"filename": name, "language": language, "data": base64.b64encode(data).decode()}
 
 
 def _range(span: Span) -> dict[str, Any]:
@@ -119,6 +132,9 @@ def as_github(report: Report, name: str) -> str:
         place = f"file={_property(_file(one.file, name))},line={first},endLine={last}"
         command = _GITHUB[one.severity]
         lines.append(f"::{command} {place},title={_property(one.rule.name)}::{_data(one.message)}\n")
+    for fault in _faults(report):
+        place = f"file={_property(name)}" + (f",line={fault.span.start.line}" if fault.span else "")
+        lines.append(f"::error {place},title={_property(fault.code)}::{_data(fault.message)}\n")
     return "".join(lines)
 
 
@@ -144,7 +160,7 @@ def as_sarif(report: Report, name: str) -> dict[str, Any]:
             entry["helpUri"] = rule.url
         described.append(entry | {"properties": {"tags": [rule.group]}})
     driver = {"name": "pybuild", "version": VERSION, "rules": described}
-    results = [_result(one, name) for one in report.violations]
+    results = [_result(one, name) for one in report.violations] + [_failure(one, name) for one in _faults(report)]
     return {"$schema": _SARIF, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
 
 
@@ -164,6 +180,14 @@ def _result(violation: Violation, name: str) -> dict[str, Any]:
         change = {"artifactLocation": _artifact(violation, name), "replacements": replacements}
         result["fixes"] = [{"description": {"text": violation.fix.title}, "artifactChanges": [change]}]
     return result
+
+
+def _failure(fault: Diagnostic, name: str) -> dict[str, Any]:
+    place: dict[str, Any] = {"artifactLocation": {"uri": name.replace(os.sep, "/")}}
+    if fault.span is not None:
+        place["region"] = _region(fault.span)
+    result = {"ruleId": fault.code, "level": "error", "message": {"text": fault.message}}
+    return {**result, "locations": [{"physicalLocation": place}]}
 
 
 def _artifact(violation: Violation, name: str) -> dict[str, str]:

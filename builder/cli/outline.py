@@ -68,7 +68,8 @@ def show(found: Outline, data: bytes, form: str) -> None:
         click.echo(json.dumps(_described(found, data), indent=2))
         return
     if found.name or found.description:
-        click.echo(f"TARGET: {found.name}" + (f"  {found.description}" if found.description else "") + "\n")
+        head = {"TARGET": found.name, "DESCRIPTION": found.description}
+        click.echo("".join(f"{title + ':':<12} {text}\n" for title, text in head.items() if text))
     _tables(found)
 
 
@@ -94,7 +95,7 @@ def _tables(found: Outline) -> None:
         tables.append((("BUILD ARG", "VALUE", "DESCRIPTION"), rows))
     for title, wanted in (("SECRET", found.secrets), ("SSH", found.ssh)):
         if wanted:
-            tables.append(((title, "REQUIRED", ""), [(one.name, "yes" if one.required else "", "") for one in wanted]))
+            tables.append(((title, "REQUIRED", ""), [(one.name, "true" if one.required else "", "") for one in wanted]))
     for index, (header, rows) in enumerate(tables):
         if index:
             click.echo()

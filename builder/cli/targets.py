@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-import grammar
 from builder.cli.context import Settings
 from builder.cli.dockerfiles import read_dockerfile
 from builder.cli.table import echo_table
-from builder.outline import Target, resolved, targets
+from builder.outline import Target, resolved, stages_of, targets
 from grammar import Span
 
 
@@ -35,7 +34,7 @@ def command(
     written; with --platform or --build-arg, bases and platforms are those of such a build.
     """
     data, name = read_dockerfile(file)
-    dockerfile = grammar.resolve(grammar.parse(data, name=name))
+    dockerfile = stages_of(data, name)
     if not platforms and not build_args:
         show(targets(dockerfile), data, form)
         return
@@ -46,8 +45,8 @@ def command(
     show(resolved(dockerfile, options, wanted), data, form, platforms=True)
 
 
-def show(found: tuple[Target, ...], data: bytes, form: str, *, platforms: bool = False) -> None:
-    """Print the stages of the Dockerfile `data` as a table, with their `platforms` or not, or as BuildKit's JSON."""
+def show(found: tuple[Target, ...], data: bytes, form: str, *, bases: bool = True, platforms: bool = False) -> None:
+    """Print the stages of the Dockerfile `data` as JSON or as a table; without `bases` it is BuildKit's."""
     if form == "json":
         listed = [
             present(name=one.name, default=one.default, description=one.description, base=one.base,
@@ -56,13 +55,12 @@ def show(found: tuple[Target, ...], data: bytes, form: str, *, platforms: bool =
         ]  # fmt: skip
         click.echo(json.dumps({"targets": listed, "sources": [base64.b64encode(data).decode()]}, indent=2))
         return
-    header = ("TARGET", "BASE", *(("PLATFORM",) if platforms else ()), "DEFAULT", "DESCRIPTION")
+    header = ("TARGET", *(("BASE",) if bases else ()), *(("PLATFORM",) if platforms else ()), "DESCRIPTION")
     rows = [
         (
-            one.name or "-",
-            one.base,
+            " ".join(filter(None, (one.name, "(default)" if one.default else ""))) or "-",
+            *((one.base,) if bases else ()),
             *((one.platform,) if platforms else ()),
-            "yes" if one.default else "",
             one.description,
         )
         for one in found

@@ -132,7 +132,7 @@ def _violated(violation: Violation) -> Problem:
     return Problem(diagnostic=diagnostic, violation=violation)
 
 
-def _told(error: BuildError) -> Iterator[Diagnostic]:
+def _told(error: BuildError | GrammarError) -> Iterator[Diagnostic]:
     if isinstance(error, LocatedError):
         yield from error.diagnostics
     else:

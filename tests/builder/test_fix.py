@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from builder.build import BuildOptions, parse
@@ -139,6 +139,7 @@ LINES = st.one_of(
 
 
 @settings(max_examples=300, deadline=None)
+@example(lines=["MAINTAINER k ", "MAINTAINER k `", "ENV k "], ending="\n", escape="`")
 @given(lines=st.lists(LINES, max_size=5), ending=st.sampled_from(["\n", "\r\n"]), escape=st.sampled_from("\\`"))
 def test_fixes_keep_the_meaning(store: Store, lines: list[str], ending: str, escape: str) -> None:
     """A repaired file can be read, builds the same steps, has nothing left to repair, and is repaired once."""

@@ -336,7 +336,7 @@ def test_warnings_of_the_ignore_file(project: Project) -> None:
     assert [(1, 2)] == [
         (one["location"]["sourceIndex"], one["location"]["ranges"][0]["start"]["line"]) for one in answer["warnings"]
     ]
-    assert ["Dockerfile", ".dockerignore"] == [one["fileName"] for one in answer["sources"]]
+    assert ["Dockerfile", ".dockerignore"] == [one["filename"] for one in answer["sources"]]
     assert b"::warning file=.dockerignore,line=2," in project("check", "--format", "github", status=1).out
     run = json.loads(project("check", "--format", "sarif", status=1).out)["runs"][0]
     assert ".dockerignore" == run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
@@ -355,8 +355,9 @@ def test_call(flawed: Project) -> None:
     assert asked == json.loads(flawed("build", "--call=lint,format=json,ignorestatus=true", ".").out)
     assert b"::warning file=Dockerfile,line=2" in flawed("build", "--check", "--format", "github", ".", status=1).out
     assert "2.1.0" == json.loads(flawed("build", "--call", "check,format=sarif", ".", status=1).out)["version"]
+    assert flawed("outline").out == flawed("build", "--call=outline", ".").out
+    assert b"TARGET      DESCRIPTION\n(default)\n" == flawed("build", "--call=targets", ".").out
     for method in ("targets", "outline"):
-        assert flawed(method).out == flawed("build", f"--call={method}", ".").out
         assert flawed(method, "--format", "json").out == flawed("build", f"--call={method},format=json", ".").out
     assert before == flawed.images()
     flawed("build", "-q", "--call=build", "-t", "made:1", ".")
@@ -376,3 +377,34 @@ def test_call(flawed: Project) -> None:
 def test_calls_that_mean_nothing(flawed: Project, words: list[str], message: str) -> None:
     """Questions that nobody answers are refused."""
     assert message in flawed("build", *words, ".", status=2).err
+
+
+@pytest.mark.parametrize(
+    ("lines", "message", "place", "rules"),
+    [
+        (("FROM busybox", "ENV a b", "FOO x"), "unknown instruction: FOO", 3, []),
+        (("FROM busybox AS A", "ENV a b", "COPY --from=3 x y"), "invalid stage index 3", 3, ["StageNameCasing"]),
+        (("FROM busybox AS A", "COPY --from=a x y"), "circular dependency detected", 2, ["StageNameCasing"]),
+        (("FROM busybox", "ENV a b", "USER ${x:-"), "missing '}'", 3, ["LegacyKeyValueFormat"]),
+        (("# check=error=true", "FROM busybox", "ENV a b"), "lint violation found", None, ["LegacyKeyValueFormat"]),
+    ],
+)
+def test_files_that_cannot_be_built(
+    project: Project, lines: tuple[str, ...], message: str, place: int | None, rules: list[str]
+) -> None:
+    """Reports are whole where the file is not, as BuildKit's are: what is wrong, and what was found until then."""
+    project.dockerfile(*lines)
+    told = project("check", "--format", "json", "--select", "buildkit", ".", status=1)
+    report = json.loads(told.out)
+
+    assert message in told.err
+    assert message in report["buildError"]["message"]
+    assert ([] if place is None else [place]) == [
+        one["start"]["line"] for one in report["buildError"]["location"].get("ranges", [])
+    ]
+    assert rules == [one["ruleName"] for one in report["warnings"]]
+    assert len(rules) == project("build", "--progress", "plain", ".", status=1).err.count("(line ")
+    results = json.loads(project("check", "--format", "sarif", ".", status=1).out)["runs"][0]["results"]
+    annotations = project("check", "--format", "github", ".", status=1).out.decode()
+    assert (place is not None) == any(message in one["message"]["text"] for one in results)
+    assert (place is not None) == (f"::error file=Dockerfile,line={place}" in annotations)

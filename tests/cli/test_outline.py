@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import grammar
 from builder.cli.app import app
 from builder.errors import LocatedError, UsageError
 from layerstore.platforms import Platform
@@ -60,11 +61,17 @@ def at(line: int, first: int, last: int) -> dict[str, Any]:
 def test_targets(file: str) -> None:
     """A table for people."""
     assert call("targets", file) == (
-        "TARGET   BASE      DEFAULT   DESCRIPTION\n"
-        "tools    busybox\n"
-        "build    $BASE               makes it\n"
-        "-        scratch   yes\n"
+        "TARGET      BASE      DESCRIPTION\ntools       busybox\nbuild       $BASE     makes it\n(default)   scratch\n"
     )
+
+
+def test_targets_of_a_file_that_does_not_hold_together(file: str) -> None:
+    """The stages are known all the same, as with BuildKit; what is no Dockerfile has none."""
+    Path(file).write_text("FROM a AS b\nCOPY --from=7 x y\nFROM c AS d\nCOPY --from=d x y\n")
+    assert call("targets", file).splitlines()[1:] == ["b             a", "d (default)   c"]
+    Path(file).write_text("ENV a=b\nFROM c\n")
+    with pytest.raises(grammar.ResolveError, match="no build stage in current context"):
+        call("targets", file)
 
 
 def test_targets_as_json(file: str) -> None:
@@ -89,7 +96,7 @@ def test_outline(file: str) -> None:
         "W           7.e\n"
         "\n"
         "SECRET   REQUIRED\n"
-        "tok      yes\n"
+        "tok      true\n"
         "two\n"
         "\n"
         "SSH       REQUIRED\n"
@@ -118,7 +125,7 @@ def test_another_target(file: str) -> None:
     """Only its own arguments, and its name above them."""
     assert (
         call("outline", "--target", "tools", file)
-        == "TARGET: tools\n\nBUILD ARG   VALUE   DESCRIPTION\nTOOL        2\n"
+        == "TARGET:      tools\n\nBUILD ARG   VALUE   DESCRIPTION\nTOOL        2\n"
     )
 
 
@@ -126,7 +133,7 @@ def test_names_of_secrets_are_expanded(file: str) -> None:
     """A mount may take its options from arguments."""
     Path(file).write_text("FROM a\nARG ID=x\nRUN --mount=type=secret,id=$ID.y,required=true z\n")
 
-    assert call("outline", file).endswith("SECRET   REQUIRED\nx.y      yes\n")
+    assert call("outline", file).endswith("SECRET   REQUIRED\nx.y      true\n")
     Path(file).write_text("FROM a\nARG ID=x\nRUN --mount=type=secret,id=a,mode=$ID z\n")
     with pytest.raises(LocatedError) as caught:
         call("outline", file)

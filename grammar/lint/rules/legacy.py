@@ -33,10 +33,13 @@ class MaintainerDeprecated(FileRule):
 
     def check(self, dockerfile: Dockerfile) -> Iterator[Finding]:
         """Yield every MAINTAINER."""
-        for instruction in dockerfile.ast.instructions:
-            if isinstance(instruction, Maintainer):
-                message = "Maintainer instruction is deprecated in favor of using label"
-                yield found(instruction, message, _authors(instruction, dockerfile))
+        message = "Maintainer instruction is deprecated in favor of using label"
+        each = [one for one in dockerfile.ast.instructions if isinstance(one, Maintainer)]
+        fixes = [_authors(one, dockerfile) for one in each]
+        # The last one counts: a label in the place of another would name somebody else.
+        whole = None not in fixes
+        for instruction, fix in zip(each, fixes, strict=True):
+            yield found(instruction, message, fix if whole else None)
 
 
 class LegacyKeyValueFormat(InstructionRule):
