@@ -82,7 +82,7 @@ def test_dot(root: Path) -> None:
     lines = graph(root, "--format", "dot")[0].splitlines()
 
     assert lines[:3] == ["digraph build {", "  node [shape=box];", '  v0 [label="scratch"];']
-    assert lines[5].endswith('RUN echo \\"<a>\\" \\\\\\\\"];')
+    assert lines[5].endswith('RUN echo \\"<a>\\" \\\\"];')
     assert lines[7:] == ["  v1 -> v2;", "  v2 -> v3;", "  v0 -> v4;", "  v3 -> v4;", "}"]
 
 
@@ -91,7 +91,7 @@ def test_mermaid(root: Path) -> None:
     lines = graph(root, "--format", "mermaid")[0].splitlines()
 
     assert lines[:2] == ["flowchart TD", '  v0["scratch"]']
-    assert lines[4].endswith('RUN echo #quot;#lt;a#gt;#quot; \\\\"]')
+    assert lines[4].endswith('RUN echo #quot;#lt;a#gt;#quot; \\"]')
     assert lines[6:] == ["  v1 --> v2", "  v2 --> v3", "  v0 --> v4", "  v3 --> v4"]
 
 
