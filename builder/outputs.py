@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from builder.errors import UsageError
 
@@ -24,8 +23,7 @@ _KEYS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class Output(NamedTuple):
     """One output. `dest` is None for standard output; `names` are references besides those of `--tag`.
 
     `rewrite_timestamp` clamps the times of files in new layers to SOURCE_DATE_EPOCH. `platform_split` puts the files of
@@ -77,6 +75,8 @@ def parse_output(text: str, *, cwd: Path) -> Output:
 
 
 def _fields(text: str) -> dict[str, str]:
+    import csv  # noqa: PLC0415 - not for --push
+
     fields: dict[str, str] = {}
     for field in next(csv.reader([text], strict=True)):
         key, equals, value = field.partition("=")

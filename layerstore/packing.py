@@ -170,7 +170,7 @@ class Packer:
             raise
 
     def _known(self, diff_id: DiffId, compression: Compression | None) -> Descriptor | None:
-        from layerstore.oci import Descriptor  # noqa: PLC0415 - brings dataclasses
+        from layerstore.oci import Descriptor  # noqa: PLC0415 - only where a blob is made
 
         for digest, packed, media_type, size, verified in self._sources(diff_id, allow_none=True):
             if compression is not None and packed != compression.value:
@@ -187,7 +187,7 @@ class Packer:
         return None
 
     def _make(self, diff_id: DiffId, compression: Compression, level: int | None) -> Descriptor:
-        from layerstore.oci import Descriptor  # noqa: PLC0415 - brings dataclasses
+        from layerstore.oci import Descriptor  # noqa: PLC0415 - only where a blob is made
 
         row = self._home.db.row(
             "SELECT tree, outside, base FROM layers LEFT JOIN deltas USING (diff_id) WHERE diff_id = ?", (diff_id,)

@@ -310,7 +310,7 @@ def _parts(store: Store, built: Built, output: Output) -> list[Part]:
 def _push(
     settings: Settings, store: Store, built: Built, output: Output, options: BuildOptions, ahead: Ahead | None
 ) -> Descriptor | None:
-    from builder.cli.push import push_image  # noqa: PLC0415
+    from builder.cli.pushing import push_image  # noqa: PLC0415
 
     sent = None
     for reference in options.names:

@@ -10,9 +10,8 @@ import binascii
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from layerstore.reference import DEFAULT_REGISTRY
 from layerstore.registry.errors import AuthError
@@ -26,14 +25,17 @@ _NOT_FOUND = "credentials not found in native keychain"
 _HELPER_SECONDS = 60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class Credentials(NamedTuple):
     """Who someone is to a registry: a name with a password, or an identity token, or a token to send as it is."""
 
     username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-    registry_token: str = field(default="", repr=False)
+    password: str = ""
+    identity_token: str = ""
+    registry_token: str = ""
+
+    def __repr__(self) -> str:
+        """Tell the name and no secret."""
+        return f"Credentials(username={self.username!r})"
 
 
 class CredentialSource(Protocol):

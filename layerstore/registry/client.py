@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar, cast
+from typing import BinaryIO, NamedTuple, Self, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 from urllib3.exceptions import HTTPError
@@ -47,8 +46,7 @@ class GivenCredentials:
         return self._credentials if registry == self._registry else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(NamedTuple):
     """A manifest or index as a registry sent it, its digest verified where the digest was asked for."""
 
     data: bytes

@@ -7,9 +7,8 @@ they mean to docker (`debian` is docker.io/library/debian), so search registries
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from layerstore.reference import DEFAULT_REGISTRY, Reference
 from layerstore.registry.errors import RegistryConfigError
@@ -20,8 +19,7 @@ _HUB = "registry-1.docker.io"
 _PULL_FROM_MIRROR = ("all", "digest-only", "tag-only")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One place where a repository is: `registry` is a host with an optional port, `repository` a path in it.
 
     `insecure` allows plain HTTP and certificates that nobody vouches for.
@@ -40,15 +38,13 @@ class Endpoint:
         return f"{self.registry}/{self.repository}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Mirror:
+class _Mirror(NamedTuple):
     location: str
     insecure: bool
     when: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Namespace:
+class _Namespace(NamedTuple):
     """One `[[registry]]` table."""
 
     prefix: str

@@ -12,9 +12,8 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -33,8 +32,7 @@ _CONNECT_ATTEMPTS = 3
 _BLOCK = 1 << 17
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
+class Network(NamedTuple):
     """How to reach registries.
 
     `attempts` is how often a request is made before it fails; the waits between them start at `backoff` seconds and
@@ -53,8 +51,7 @@ class Network:
     user_agent: str = "pybuild"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
+class Body(NamedTuple):
     """What a request sends: `open` gives the bytes anew for every attempt; `size` is None if only the end tells it."""
 
     size: int | None

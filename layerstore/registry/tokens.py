@@ -11,8 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from urllib3.exceptions import HTTPError
@@ -31,8 +30,7 @@ _LIMIT = 1 << 20
 _CLIENT = "pybuild"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Challenge:
+class Challenge(NamedTuple):
     """What a registry wants to see: `bearer` tokens from `realm` for `service`, or basic authentication."""
 
     bearer: bool
@@ -40,8 +38,7 @@ class Challenge:
     service: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Token:
+class _Token(NamedTuple):
     header: str
     until: float
 
