@@ -59,6 +59,7 @@ class BuildOptions(Record):
 
     `platforms` are built for, instead of the one of `plan`, if there are any; several become an index. `dockerfile` is
     the text, `name` what messages call it, `path` where it lies, if it is a file: its own ignore file lies beside it.
+    `heeds_ignore_file` is False for a context that came as a tar, of which nothing is left out.
     `names` are the references that the image gets. `state` is a directory for what dies with the machine (the bridge's
     addresses). `epoch` is the time of everything in nanoseconds; where it is None, the argument SOURCE_DATE_EPOCH says
     it, and without that the times of the layers are used; with `rewrite_timestamps` no file of a new layer is later.
@@ -73,6 +74,7 @@ class BuildOptions(Record):
     dockerfile: bytes
     name: str = "Dockerfile"
     path: Path | None = None
+    heeds_ignore_file: bool = True
     names: tuple[Reference, ...] = ()
     state: Path
     epoch: int | None = None
@@ -347,12 +349,12 @@ def _ignore_file(graph: Graph, options: BuildOptions) -> IgnoreFile | None:
     """The ignore rules of the build's own context, if the graph reads that."""
     for vertex in graph.vertices.values():
         if isinstance(vertex.op, ContextOp) and vertex.op.name == MAIN_CONTEXT:
-            return _read_ignore_file(vertex.op.root, options.path)
+            return _read_ignore_file(vertex.op.root, options.path) if options.heeds_ignore_file else None
     return None
 
 
 def _read_ignore_file(root: Path, dockerfile: Path | None) -> IgnoreFile | None:
-    path = find_ignore_file(root, dockerfile or root / "Dockerfile")
+    path = find_ignore_file(root, dockerfile)
     return None if path is None else IgnoreFile(path.read_bytes(), name=path.name)
 
 

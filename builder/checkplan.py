@@ -358,4 +358,4 @@ def _directory(context: Path | FetchedContext | None) -> Path | None:
 def _ignore_path(options: BuildOptions) -> Path | None:
     """The file whose rules the build's own context is read with."""
     root = _directory(options.plan.context)
-    return None if root is None else find_ignore_file(root, options.path or root / "Dockerfile")
+    return find_ignore_file(root, options.path) if root is not None and options.heeds_ignore_file else None

@@ -210,16 +210,16 @@ class IgnoreFile(PatternMatcher):
         return None if pattern is None or pattern.exclusion else pattern.rule
 
 
-def find_ignore_file(context: Path, dockerfile: Path) -> Path | None:
+def find_ignore_file(context: Path, dockerfile: Path | None) -> Path | None:
     """Return the ignore file that governs `context` when it is built with `dockerfile`, None if there is none.
 
-    `<dockerfile>.dockerignore` beside the Dockerfile wins over `.dockerignore` in the context.
+    `<dockerfile>.dockerignore` beside the Dockerfile wins over `.dockerignore` in the context. A named context, and a
+    build whose Dockerfile is no file, have only that.
     """
-    own = dockerfile.with_name(dockerfile.name + ".dockerignore")
-    for candidate in (own, context / ".dockerignore"):
-        if candidate.is_file():
-            return candidate
-    return None
+    if dockerfile is not None and (own := dockerfile.with_name(dockerfile.name + ".dockerignore")).is_file():
+        return own
+    common = context / ".dockerignore"
+    return common if common.is_file() else None
 
 
 def _clean_line(line: str) -> str:

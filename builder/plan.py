@@ -297,7 +297,7 @@ class Planner:
     def named_context(self, name: str) -> NamedContext | None:
         """Return the named context that stands for `name` (a stage or an image), if there is one."""
         contexts = self.options.contexts
-        if not contexts:
+        if not contexts or name == "scratch":
             return None
         for key in (f"{name}::{self.options.platform}", name):
             if key in contexts:

@@ -487,6 +487,8 @@ def _why_missing(tree: FileTree, path: bytes) -> str:
             from difflib import get_close_matches  # noqa: PLC0415 - only for people who mistyped
 
             names = [os.fsdecode(name) for name in tree.listdir(tree.resolve(parent))]
+            if not names and not parent and isinstance(tree, LocalContext):
+                return "the build context is empty: give a directory"
             near = get_close_matches(os.fsdecode(parts[count]), names, 1)
             above = os.fsdecode(parent) + "/" if parent else ""
             return f"did you mean {above}{near[0]}?" if near else ""

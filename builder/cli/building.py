@@ -142,6 +142,7 @@ def _options(
         dockerfile=inputs.dockerfile,
         name=inputs.name,
         path=inputs.path,
+        heeds_ignore_file=inputs.heeds_ignore_file,
         names=tuple(_tag(name) for name in names),
         state=state_directory(settings),
         keep=given["load"] or not outputs or any(output.type != "cacheonly" for output in outputs),

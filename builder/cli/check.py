@@ -82,6 +82,7 @@ def command(settings: Settings, /, **given: Any) -> None:
             dockerfile=inputs.dockerfile,
             name=inputs.name,
             path=inputs.path,
+            heeds_ignore_file=inputs.heeds_ignore_file,
             state=state_directory(settings),
         )
         on_disk = inputs.path is not None and context != "-"

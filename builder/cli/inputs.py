@@ -14,6 +14,7 @@ from builder.filetree import clean
 from builder.plan import FetchedContext, ImageContext, LocalDirectory, NamedContext, PlanOptions
 from grammar.record import Record
 from layerstore.platforms import Platform
+from layerstore.reference import InvalidReference, Reference
 
 if TYPE_CHECKING:
     from builder.events import Progress
@@ -26,12 +27,13 @@ _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 class Inputs(Record):
-    """What is built: `context` is None if there is none, `dockerfile` the text, `path` its place if it is a file."""
+    """What is built: `dockerfile` is the text, `path` its place if it is a file, `context` what it may read."""
 
-    context: Path | FetchedContext | None
+    context: Path | FetchedContext
     dockerfile: bytes
     name: str
     path: Path | None
+    heeds_ignore_file: bool = True
 
 
 Fetch = Callable[[str], "Fetched"]
@@ -70,8 +72,8 @@ def read_inputs(settings: Settings, context: str, file: str | None, *, unpack_to
     return _with_dockerfile(root, file, settings.cwd)
 
 
-def _with_dockerfile(root: Path, file: str | None, base: Path) -> Inputs:
-    """Read the Dockerfile: `file` is relative to `base`; without it, the context's own."""
+def _with_dockerfile(root: Path, file: str | None, base: Path, *, unpacked: bool = False) -> Inputs:
+    """Read the Dockerfile: `file` is relative to `base`; without it, the context's own, maybe an unpacked tar."""
     if file is not None:
         path = base / file
     else:
@@ -81,11 +83,13 @@ def _with_dockerfile(root: Path, file: str | None, base: Path) -> Inputs:
     try:
         data = path.read_bytes()
     except OSError as error:
+        shown = file or path.name if unpacked else path
         raise SourceError(
-            f"cannot read the Dockerfile {path}: {error.strerror}",
+            f"cannot read the Dockerfile {shown}: {error.strerror}",
             hint="name it with -f, or create one" if file is None else "look at the path given to -f",
         ) from error
-    return Inputs(context=root, dockerfile=data, name=file or path.name, path=path)
+    name = file or path.name
+    return Inputs(context=root, dockerfile=data, name=name, path=path, heeds_ignore_file=not unpacked)
 
 
 def _fetched(fetched: Fetched, file: str | None) -> Inputs:
@@ -113,7 +117,7 @@ def _stdin() -> bytes:
 
 
 def _from_stdin(file: str | None, unpack_to: Path) -> Inputs:
-    """The context on stdin: a tar, compressed or not, or the text of a Dockerfile that needs no context."""
+    """The context on stdin: a tar, compressed or not, or the text of a Dockerfile, whose context is empty."""
     from builder.unpack import Archive, is_archive  # noqa: PLC0415 - only for contexts on stdin
     from builder.writetree import write_tree  # noqa: PLC0415
 
@@ -121,13 +125,13 @@ def _from_stdin(file: str | None, unpack_to: Path) -> Inputs:
     with open(spool, "wb") as out:
         while data := sys.stdin.buffer.read(1 << 20):
             out.write(data)
+    root = unpack_to / "context"
+    root.mkdir()
     if not is_archive(os.fsencode(spool)):
         if file is not None:
             hint = "use `-f - DIRECTORY` for a Dockerfile on stdin"
             raise UsageError("stdin is no tar, so it holds no file for -f", hint=hint)
-        return Inputs(context=None, dockerfile=spool.read_bytes(), name="Dockerfile", path=None)
-    root = unpack_to / "context"
-    root.mkdir()
+        return Inputs(context=root, dockerfile=spool.read_bytes(), name="Dockerfile", path=None)
     archive = Archive(os.fsencode(spool), spool=str(unpack_to))
     try:
         # Files of a context belong to root in the image whoever owned them, so they need not be given away here.
@@ -135,7 +139,7 @@ def _from_stdin(file: str | None, unpack_to: Path) -> Inputs:
         write_tree(owned, root)
     finally:
         archive.close()
-    return _with_dockerfile(root, file, root)
+    return _with_dockerfile(root, file, root, unpacked=True)
 
 
 def fetch_with(
@@ -208,6 +212,7 @@ def parse_contexts(texts: Iterable[str], settings: Settings, store: Store) -> di
             raise UsageError(
                 f"--build-context: {text!r} is not NAME=VALUE", hint="as in --build-context shared=../shared"
             )
+        name = _context_name(name)
         if value.startswith("docker-image://"):
             contexts[name] = ImageContext(reference=value.removeprefix("docker-image://"))
         elif value.startswith("oci-layout://"):
@@ -220,6 +225,16 @@ def parse_contexts(texts: Iterable[str], settings: Settings, store: Store) -> di
                 raise SourceError(f"the build context {name}={value} is not a directory", hint="give a directory")
             contexts[name] = LocalDirectory(path=path)
     return contexts
+
+
+def _context_name(text: str) -> str:
+    """The name of a context as FROM and --from look it up: the image's short one; `::OS/ARCH` behind it stays."""
+    name, colons, platform = text.partition("::")
+    try:
+        short = Reference.parse(name).familiar.removesuffix(":latest")
+    except InvalidReference as error:
+        raise UsageError(f"invalid context name {name}: {error}", hint=error.hint) from error
+    return short + colons + platform
 
 
 def _remote_context(value: str, settings: Settings) -> NamedContext | None:
@@ -275,11 +290,8 @@ def _csv(text: str) -> list[str]:
 
 def _secret(settings: Settings, identity: str, source: str | None, variable: str | None) -> bytes:
     if variable is not None:
-        if variable not in settings.environ:
-            raise UsageError(
-                f"--secret {identity}: the variable {variable} is not set", hint="set it, or give src=FILE"
-            )
-        value = settings.environ[variable].encode("utf-8", "surrogateescape")
+        # One that is not set is an empty secret, as with buildx: in a fork's CI there are none.
+        value = settings.environ.get(variable, "").encode("utf-8", "surrogateescape")
     else:
         try:
             value = settings.path(source or identity).read_bytes()

@@ -38,7 +38,7 @@ def listing(context: Path | None, dockerfile: Path | None) -> Listing:
 
 def _ignore_file(context: Path, dockerfile: Path | None) -> IgnoreFile | None:
     try:
-        path = find_ignore_file(context, dockerfile or context / "Dockerfile")
+        path = find_ignore_file(context, dockerfile)
         return None if path is None else IgnoreFile(path.read_bytes(), name=path.name)
     except (OSError, BuildError):
         return None  # `check` says what is wrong with it

@@ -58,7 +58,11 @@ def test_stdin_without_a_context(project: Project) -> None:
 
     assert {"a": "b"} == project.config("none:1")["config"]["Labels"]
     lines = project.fails("-", stdin=b"FROM scratch\nCOPY a /\n")
-    assert "Dockerfile:2:1: error[no-context]: there is no build context to read from" == lines[0]
+    assert lines[0].startswith(
+        'Dockerfile:2:6: error[build]: failed to calculate checksum of ref context: "/a": not found'
+    )
+    assert "hint: the build context is empty: give a directory" == lines[-1]
+    assert {} == project.files("-", stdin=b"FROM scratch\nCOPY a* .\nCOPY . /\n")
 
 
 @pytest.mark.parametrize(
@@ -67,12 +71,10 @@ def test_stdin_without_a_context(project: Project) -> None:
     ids=["plain", "gzip", "xz", "bzip2", "zstd"],
 )
 def test_tar_on_stdin(project: Project, compress: Callable[[bytes], bytes]) -> None:
-    """`-` with a tar, however compressed, is the context with its Dockerfile and its ignore file."""
-    tar = tar_of(
-        {"Dockerfile": b"FROM scratch\nCOPY . /\n", "a": b"1", "b": b"2", ".dockerignore": b"b\nDockerfile\n.docker*\n"}
-    )
+    """`-` with a tar, however compressed, is the context with its Dockerfile; as with BuildKit nothing is left out."""
+    files = {"Dockerfile": b"FROM scratch\nCOPY . /\n", "a": b"1", "b": b"2", ".dockerignore": b"b\nDockerfile\n"}
 
-    assert {"a": b"1"} == project.files("-", stdin=compress(tar))
+    assert files == project.files("-", stdin=compress(tar_of(files)))
 
 
 def test_tar_on_stdin_with_a_file(project: Project) -> None:
@@ -474,3 +476,36 @@ def test_metadata_is_json(project: Project) -> None:
     assert "docker.io/library/again:1" == metadata["image.name"]
     assert descriptor["digest"] == metadata["containerimage.digest"]
     assert descriptor == metadata["containerimage.descriptor"]
+
+
+def test_which_ignore_file_counts(project: Project) -> None:
+    """One that is named after the Dockerfile counts only beside it; a named context has the common one."""
+    for folder in ("", "other/"):
+        project.write(folder + ".dockerignore", "a\n.docker*\n*Dockerfile*\nother\n*.tar\n")
+        project.write(folder + "Dockerfile.dockerignore", "b\n.docker*\n*Dockerfile*\nother\n*.tar\n")
+        project.write(folder + "a", "1")
+        project.write(folder + "b", "2")
+    project.dockerfile("FROM scratch", "COPY . /")
+    assert {"a": b"1"} == project.files(".")
+    assert {"b": b"2"} == project.files("-f", "-", ".", stdin=b"FROM scratch\nCOPY . /\n")
+    project.dockerfile("FROM scratch", "COPY --from=other . /")
+    assert {"b": b"2"} == project.files("--build-context", "other=other", ".")
+
+
+def test_names_of_contexts(project: Project) -> None:
+    """A context may be named as an image is in any form; `scratch` stays what it is; what is no name is refused."""
+    project.write("other/a", "1")
+    for written in ("image", "image:latest", "docker.io/library/image", "docker.io/library/image:latest"):
+        project.dockerfile("FROM scratch", "COPY --from=image . /")
+        assert {"a": b"1"} == project.files("--build-context", f"{written}=other", ".")
+    project.dockerfile("FROM scratch", "LABEL a=b")
+    assert {} == project.files("--build-context", "scratch=other", ".")
+    lines = project.fails("--build-context", "Other=other", ".", status=2)
+    assert lines[0].startswith("error: invalid context name Other: ")
+    assert "hint: did you mean other?" == lines[1]
+
+
+def test_a_secret_whose_variable_is_not_set(project: Project) -> None:
+    """It is empty, as with buildx: a build that can do without goes on where its secrets are not given."""
+    project.dockerfile("FROM busybox", "RUN --mount=type=secret,id=s,env=S,required echo [$S] > /said")
+    assert b"[]\n" == project.files("--secret", "id=s,env=NOT_SET", ".")["said"]
