@@ -52,7 +52,8 @@ class LocalContext:
         self._host = os.fsencode(os.path.realpath(root))
         self._directories: dict[str, _Directory] = {}
         self._children: dict[str, list[Entry]] = {}
-        self._stamps: dict[bytes, os.stat_result] = {}
+        self.seen: dict[bytes, os.stat_result] = {}
+        """What lstat(2) said, by host path, of all that `children` yielded."""
         try:
             self._status = os.stat(self._host)
         except OSError as error:
@@ -81,11 +82,7 @@ class LocalContext:
         known = self._children.get(text)
         if known is None:
             directory = self._directory(text)
-            names = directory.names if directory is not None else {}
-            prefix = text + "/" if text else ""
-            known = [self._entry(prefix + name, status) for name, status in names.items()]
-            self._children[text] = known
-            self._stamps.update(zip([entry.path for entry in known], names.values(), strict=True))
+            known = self._children[text] = self._entries(text, directory.names) if directory is not None else []
         return iter(known)
 
     def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
@@ -135,9 +132,6 @@ class LocalContext:
 
     def stamp(self, path: bytes) -> os.stat_result | None:
         """Return what lstat(2) said of `path`, None if it is not visible."""
-        known = self._stamps.get(path)
-        if known is not None:
-            return known
         text = os.fsdecode(path)
         parent, _, name = text.rpartition("/")
         return self._status if not text else self._status_of(parent.split("/") if parent else [], name)
@@ -167,25 +161,28 @@ class LocalContext:
         except OSError as error:
             raise _unreadable(text, error) from error
 
+    def _entries(self, directory: str, names: dict[str, os.stat_result]) -> list[Entry]:
+        """Return the entries of a directory's names, and keep what was seen of them."""
+        prefix = os.fsencode(directory + "/") if directory else b""
+        paths = [prefix + name for name in os.fsencode("\0".join(names)).split(b"\0")] if names else []
+        above = self._host + b"/"
+        hosts = [above + path for path in paths]
+        self.seen.update(zip(hosts, names.values(), strict=True))
+        found = []
+        for path, host, status in zip(paths, hosts, names.values(), strict=True):
+            mode = status.st_mode
+            if mode & _FORMAT == stat.S_IFREG and status.st_nlink == 1:  # nearly all there is
+                # What a named tuple's own constructor does, without the call of it.
+                fields = (path, Kind.FILE, mode & 0o7777, 0, 0, status.st_mtime_ns, status.st_size, b"", _NO_DEVICE)
+                found.append(tuple.__new__(Entry, (*fields, capability(host), host, None)))
+            else:
+                found.append(self._entry(os.fsdecode(path), status))
+        return found
+
     def _entry(self, text: str, status: os.stat_result) -> Entry:
         mode = status.st_mode
         path = os.fsencode(text)
         host = self._host + b"/" + path if path else self._host
-        if stat.S_ISREG(mode) and status.st_nlink == 1:  # nearly all there is
-            attributes = capability(host)
-            return Entry(
-                path,
-                Kind.FILE,
-                mode & 0o7777,
-                0,
-                0,
-                status.st_mtime_ns,
-                status.st_size,
-                b"",
-                _NO_DEVICE,
-                attributes,
-                host,
-            )
         kind = _KINDS[stat.S_IFMT(mode)]
         size = 0
         source: bytes | Inline = _NOTHING

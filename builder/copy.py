@@ -10,6 +10,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from builder.chmod import MODE_FORMS, Mode, ModeError, parse_mode
@@ -58,6 +59,7 @@ __all__ = [
 _MOST_FACTS = 5000
 _MOST_LINKS = 40
 _DIR_MODE = 0o755
+_INODE = attrgetter("inode")
 
 
 class CopyPlan:
@@ -99,8 +101,12 @@ class CopyPlan:
     def _in_order(self) -> Iterator[Entry]:
         first: dict[tuple[int, int], bytes] = {}
         entries = self._entries
-        for path in sorted(entries, key=_tree_order):
-            entry = entries[path]
+        ordered = [entries[path] for path in sorted(entries, key=_tree_order)]
+        if not self._opaque and not any(map(_INODE, ordered)):
+            yield from ordered
+            return
+        for entry in ordered:
+            path = entry.path
             if entry.inode is not None:
                 target = first.setdefault(entry.inode, path)
                 if target == path:
@@ -181,6 +187,7 @@ class _Planner:
         self._archives: list[Archive] = []
         self._mode = self._parse_mode()
         self._owner = self._resolve_owner()
+        self._plain = self._mode is None and self._owner is None
         self._made_mode = _DIR_MODE
         if self._mode is not None and self._mode.octal is not None:
             self._made_mode = self._mode.octal & 0o777
@@ -331,12 +338,16 @@ class _Planner:
             self._new[target] = self._new[target]._replace(mtime_ns=mtime)
         prefix = target + b"/" if target else b""
         links: dict[tuple[int, int], tuple[int, int]] = {}
+        new, fresh = self._new, self._fresh
         for found in self._selection.walk(item):
-            at = prefix + found.rel
-            if found.entry.kind is Kind.DIR:
+            rel, entry, _ = found
+            at = prefix + rel
+            if entry.kind is Kind.DIR:
                 self._put_directory(item, found, at)
+            elif entry.inode is None and at not in new and at.rpartition(b"/")[0] in fresh:
+                new[at] = self._dressed(entry, at)  # nearly all there is: nothing can be there
             else:
-                self._put_file(found.entry, at, links=links, item=item)
+                self._put_file(entry, at, links=links, item=item)
 
     def _landing(self, item: Item) -> bytes:
         """Return the path that `item` becomes, with its parents staged."""
@@ -397,6 +408,8 @@ class _Planner:
 
     def _dressed(self, source: Entry, at: bytes) -> Entry:
         """Return `source` at its new path, with --chown and --chmod applied."""
+        if self._plain and not source.xattrs:
+            return tuple.__new__(Entry, (at, *source[1:-1], None))
         _path, kind, mode, uid, gid, mtime, size, target, rdev, xattrs, data, _inode = source
         if self._owner is not None:
             uid, gid = self._owner

@@ -26,10 +26,11 @@ from grammar.record import Record
 from grammar.text import quote
 from layerstore.digest import Digest
 from layerstore.entry import Entry, Inline, Kind
+from layerstore.entry import Source as Data
 from layerstore.errors import SourceChanged
 from layerstore.files import Stamp
 
-_FORMAT = b"selection 2\0"
+_FORMAT = b"selection 3\0"
 _BATCH = 512
 _CHUNK = 1 << 20
 _PIECE = 4 << 20
@@ -165,12 +166,31 @@ class Selection:
         self._fingerprint: tuple[bytes | None, int] | None = None
         self._walked: dict[int, list[Found]] = {}
         self._sample: str | None = None
+        self._files: list[Entry] | None = None
 
     def walk(self, item: Item) -> list[Found]:
         """Return what is copied from below the directory `item`, parents before children, names sorted."""
         found = self._walked.get(id(item))
         if found is None:
-            found = self._walked[id(item)] = list(self._walk(item))
+            plain = item.include is None and self._exclude is None
+            found = self._walked[id(item)] = self._walk_all(item) if plain else list(self._walk(item))
+        return found
+
+    def _walk_all(self, item: Item) -> list[Found]:
+        """The walk that takes everything."""
+        tree = item.tree or self.tree
+        assert tree is not None, "BUG: a directory without a tree"
+        skip = len(item.entry.path) + 1 if item.entry.path else 0
+        found: list[Found] = []
+        levels = [children(tree, item.entry.path)]
+        while levels:
+            for entry in levels[-1]:
+                found.append(tuple.__new__(Found, (entry[0][skip:], entry, True)))
+                if entry[1] is Kind.DIR:
+                    levels.append(children(tree, entry[0]))
+                    break
+            else:
+                levels.pop()
         return found
 
     def _walk(self, item: Item) -> Iterator[Found]:
@@ -330,13 +350,14 @@ class Selection:
 
     def _regular(self) -> list[Entry]:
         """Return the files with data, in the order in which they are copied."""
-        regular: list[Entry] = []
-        for item in self.items:
-            if item.entry.kind is Kind.DIR:
-                regular += [found.entry for found in self.walk(item) if found.entry.kind is Kind.FILE]
-            elif item.entry.kind is Kind.FILE:
-                regular.append(item.entry)
-        return regular
+        if self._files is None:
+            self._files = []
+            for item in self.items:
+                if item.entry.kind is Kind.DIR:
+                    self._files += [entry for _, entry, _ in self.walk(item) if entry[1] is Kind.FILE]
+                elif item.entry.kind is Kind.FILE:
+                    self._files.append(item.entry)
+        return self._files
 
     def _opened(self) -> int:
         # The files of layers never change, so digests of theirs can be remembered whenever they were made.
@@ -361,8 +382,11 @@ class _Level:
 def children(tree: FileTree, path: bytes) -> Iterator[Entry]:
     """Yield the entries in the directory `path` of `tree`, sorted by name."""
     if isinstance(tree, LocalContext):
-        yield from tree.children(path)
-        return
+        return tree.children(path)
+    return _children(tree, path)
+
+
+def _children(tree: FileTree, path: bytes) -> Iterator[Entry]:
     prefix = path + b"/" if path else b""
     for name in tree.listdir(path):
         entry = tree.lstat(prefix + name)
@@ -522,7 +546,7 @@ def _hash_found(whole: hashlib._Hash, found: Sequence[Found], digests: Iterator[
                 rows.append((name, 0, mode, uid, gid, size, capabilities, link, direct, next(digests)))
             else:
                 rows.append((name, int(kind), mode, uid, gid, target, rdev, direct))
-        whole.update(repr(rows).encode())
+        whole.update(marshal.dumps(rows, _MARSHAL))
 
 
 def _data_digests(
@@ -532,38 +556,49 @@ def _data_digests(
 
     What is new is remembered if `scanned_ns` says when the files were looked at.
     """
-    digests: list[bytes | None] = []
-    unread: list[tuple[int, bytes, Stamp]] = []
-    told: list[tuple[Stamp, bytes]] = []
-    for at, (_, _, _, _, _, _, size, _, _, _, source, _) in enumerate(entries):
-        if isinstance(source, bytes):
-            digest = read.get(source)
-            if digest is None:
-                unread.append((at, source, _stamp(entries[at], source, tree)))
-            elif size and scanned_ns is not None:
-                told.append((_stamp(entries[at], source, tree), digest))
-            digests.append(digest)
-        else:
-            assert isinstance(source, Inline), "BUG: a stream cannot be selected"
-            digests.append(hashlib.sha256(source.data).digest())
-    known = files.lookup([stamp for _, _, stamp in unread])
+    sources = [entry.source for entry in entries]
+    digests = [read.get(source) if isinstance(source, bytes) else _of_inline(source) for source in sources]
+    unread = [at for at, digest in enumerate(digests) if digest is None]
+    stamps = _stamps([entries[at] for at in unread], tree)
     missing = []
-    for (index, host, stamp), remembered in zip(unread, known, strict=True):
+    for at, stamp, remembered in zip(unread, stamps, files.lookup(stamps), strict=True):
         if remembered is None:
-            missing.append((index, host, stamp))
+            missing.append((at, stamp))
         else:
-            digests[index] = remembered
-    for (index, _, stamp), data in zip(missing, _hash_files(missing), strict=True):
-        digests[index] = data
-        if stamp.size:
-            told.append((stamp, data))
+            digests[at] = remembered
+    hashed = _hash_files([(_host(entries[at]), stamp) for at, stamp in missing])
+    for (at, _), digest in zip(missing, hashed, strict=True):
+        digests[at] = digest
     if scanned_ns is not None:
-        files.remember(told, scanned_ns=scanned_ns)
+        new = [(stamp, digest) for (_, stamp), digest in zip(missing, hashed, strict=True) if stamp.size]
+        told = [entry for entry in entries if entry.size and entry.source in read]
+        new += zip(_stamps(told, tree), [read[_host(entry)] for entry in told], strict=True)
+        files.remember(new, scanned_ns=scanned_ns)
     return [digest for digest in digests if digest is not None]
 
 
+def _host(entry: Entry) -> bytes:
+    assert isinstance(entry.source, bytes), "BUG: a file without a place on the host"
+    return entry.source
+
+
+def _of_inline(source: Data) -> bytes:
+    assert isinstance(source, Inline), "BUG: a stream cannot be selected"
+    return hashlib.sha256(source.data).digest()
+
+
+def _stamps(entries: Sequence[Entry], tree: FileTree | None) -> list[Stamp]:
+    """Return what is known of files; a context has looked already."""
+    seen = tree.seen if isinstance(tree, LocalContext) else {}
+    hosts = [_host(entry) for entry in entries]
+    return [
+        Stamp.of(status) if status is not None else _stamp(entry, host, tree)
+        for entry, host, status in zip(entries, hosts, map(seen.get, hosts), strict=True)
+    ]
+
+
 def _stamp(entry: Entry, host: bytes, tree: FileTree | None) -> Stamp:
-    """Return what is known of a file; a context has looked already."""
+    """Return what is known of one file."""
     if isinstance(tree, LocalContext):
         status = tree.stamp(entry.path)
         if status is not None and tree.host(entry.path) == host:
@@ -574,7 +609,7 @@ def _stamp(entry: Entry, host: bytes, tree: FileTree | None) -> Stamp:
         raise SourceChanged(host, "went away") from error
 
 
-def _hash_files(files: list[tuple[int, bytes, Stamp]]) -> list[bytes]:
+def _hash_files(files: list[tuple[bytes, Stamp]]) -> list[bytes]:
     """Return the sha256 of each file; where there is much data a second thread helps, as hashing releases the lock."""
     results = [b""] * len(files)
     turn = iter(range(len(files)))
@@ -588,12 +623,12 @@ def _hash_files(files: list[tuple[int, bytes, Stamp]]) -> list[bytes]:
             if at is None:
                 return
             try:
-                results[at] = _hash_file(files[at][1], files[at][2])
+                results[at] = _hash_file(*files[at])
             except Exception as error:  # noqa: BLE001 - raised again by the caller's thread
                 failures.append(error)
 
-    if sum(stamp.size for _, _, stamp in files) < _WORTH_A_THREAD:
-        return [_hash_file(host, stamp) for _, host, stamp in files]
+    if sum(stamp.size for _, stamp in files) < _WORTH_A_THREAD:
+        return [_hash_file(host, stamp) for host, stamp in files]
     helper = threading.Thread(target=work, name="hash files")
     helper.start()
     work()

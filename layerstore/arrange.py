@@ -73,8 +73,10 @@ def _replace(before: Entry, entry: Entry, found: dict[bytes, Entry], opaque: set
 
 def _add_parents(found: dict[bytes, Entry], opaque: set[bytes]) -> None:
     known: set[bytes] = {b""}
-    for path in [*found, *opaque]:
-        parent = path if path in opaque else path.rpartition(b"/")[0]
+    below = {path.rpartition(b"/")[0]: path for path in found}  # few directories hold many files
+    below.update((path, path) for path in opaque)
+    for lowest, path in below.items():
+        parent = lowest
         while parent not in known:
             known.add(parent)
             entry = found.get(parent)

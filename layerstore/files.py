@@ -38,7 +38,7 @@ class Stamp(NamedTuple):
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
         """Take the stamp from what stat(2) said."""
-        return cls._make(_SEEN(status))
+        return tuple.__new__(cls, _SEEN(status))  # as `_make` does, without the call of it
 
 
 class Files:
@@ -49,15 +49,12 @@ class Files:
 
     def lookup(self, stamps: Sequence[Stamp]) -> list[bytes | None]:
         """Return the remembered sha256 of each file, None where it is unknown or the file has changed."""
-        buckets: dict[int, set[int]] = {}
-        for device, inode, *_ in stamps:
-            buckets.setdefault(device, set()).add(inode >> _BUCKET)
-        known: dict[int, dict[tuple[int, ...], bytes]] = {}
-        for device, numbers in buckets.items():
-            found = known[device] = {}
-            for data in self._buckets(device, numbers).values():
-                found.update({record[:4]: record[4] for record in _RECORD.iter_unpack(data)})
-        return [known[stamp[0]].get(stamp[1:]) for stamp in stamps]
+        known: dict[tuple[int, ...], bytes] = {}
+        for device in {stamp[0] for stamp in stamps}:
+            numbers = {stamp[1] >> _BUCKET for stamp in stamps if stamp[0] == device}
+            data = b"".join(self._buckets(device, numbers).values())
+            known.update({(device, *record[:4]): record[4] for record in _RECORD.iter_unpack(data)})
+        return [known.get(stamp) for stamp in stamps]
 
     def remember(self, files: Iterable[tuple[Stamp, bytes]], *, scanned_ns: int) -> None:
         """Remember the sha256 of files that were looked at (stat) at `scanned_ns` or later and read after that.

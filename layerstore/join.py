@@ -63,7 +63,8 @@ class TarSink:
     def add(self, *parts: bytes) -> None:
         """Append bytes of the tar."""
         self._parts += parts
-        self._pending += sum(map(len, parts))
+        for part in parts:
+            self._pending += len(part)
         if self._pending >= _BUFFER:
             self._flush()
 

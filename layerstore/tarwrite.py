@@ -49,9 +49,9 @@ def header(entry: Entry) -> bytes:
     if kind is Kind.FILE and not xattrs and len(path) <= _NAME and uid <= _ID_LIMIT and gid <= _ID_LIMIT:
         mtime = mtime_ns // 1_000_000_000
         if 0 <= mtime <= _SIZE_LIMIT and size <= _SIZE_LIMIT:
-            head = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (path.ljust(_NAME, _NUL), mode, uid, gid, size, mtime)
+            head = path.ljust(_NAME, _NUL) + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
             if head.isascii():
-                return b"%b%06o\0 %b" % (head, (zlib.adler32(head) & 0xFFFF) + _FILE_SUM, _FILE_TAIL)
+                return head + b"%06o\0 " % ((zlib.adler32(head) & 0xFFFF) + _FILE_SUM) + _FILE_TAIL
             return _sealed(head, _FILE_TAIL)
     return _any_header(entry)
 

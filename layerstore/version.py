@@ -50,8 +50,8 @@ class Version:
 
     def differs(self, entry: Entry, head: bytes, digest: bytes) -> bool:
         """Say whether `entry`, with its tar header and the sha256 of its data, has to be written; call it once each."""
-        path, kind, *_ = entry
-        directory = kind is Kind.DIR
+        path = entry.path
+        directory = entry.kind is Kind.DIR
         key = path + b"/" if directory else path
         mark = self.listing[key] = hashlib.sha256(head + digest).digest()
         # The root that is seen is that of the uppermost tree.

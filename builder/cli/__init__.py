@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_OBJECTS = 100_000
-"""How many objects are made before cycles are looked for: modules make tens of thousands, and a context of ten thousand
-files as many more, of which none is garbage."""
+_OBJECTS = 1_000_000
+"""How many objects are made before cycles are looked for: modules make tens of thousands, and each file of a context a
+few more, of which none is garbage."""
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
