@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from builder.dockerignore import IgnoreFile, Rule, State
 from builder.errors import SourceError
 from builder.filetree import clean
 from layerstore.entry import KINDS, Entry, Inline, Kind
+from layerstore.files import Stamp
 
 _KINDS = {**KINDS, stat.S_IFSOCK: Kind.FILE}
 _CAPABILITY = "security.capability"
@@ -25,6 +26,13 @@ _NOTHING = Inline(b"")
 _NO_DEVICE = (0, 0)
 _NAME = itemgetter(0)
 _FORMAT = 0o170000  # S_IFMT, which the module has as a function only
+
+
+class Memory(Protocol):
+    """What remembers digests of files: `Store.files`."""
+
+    def lookup(self, stamps: Sequence[Stamp]) -> list[bytes | None]:
+        """Return the remembered sha256 of each file without a file capability."""
 
 
 class _Directory(NamedTuple):
@@ -54,6 +62,9 @@ class LocalContext:
         self._children: dict[str, list[Entry]] = {}
         self.seen: dict[bytes, os.stat_result] = {}
         """What lstat(2) said, by host path, of all that `children` yielded."""
+        self._asked: set[str] = set()
+        self.recalled: dict[bytes, bytes] = {}
+        """The sha256 of files' data by host path, as `recall` found it."""
         try:
             self._status = os.stat(self._host)
         except OSError as error:
@@ -151,6 +162,25 @@ class LocalContext:
             prefix = text + "/" if text else ""
             todo += [prefix + name for name in directory.directories[::-1]]
 
+    def recall(self, files: Memory) -> None:
+        """Look up what `files` remembers of what was seen, before `children` are asked for: once for each directory.
+
+        What is remembered has no file capability: that need not be looked at then.
+        """
+        found: list[tuple[bytes, os.stat_result]] = []
+        for text, directory in list(self._directories.items()):
+            if text in self._asked or text in self._children:
+                continue
+            self._asked.add(text)
+            above = self.host(os.fsencode(text)) + b"/"
+            names = os.fsencode("\0".join(directory.names)).split(b"\0") if directory.names else []
+            found += zip([above + name for name in names], directory.names.values(), strict=True)
+        if found:
+            digests = files.lookup([Stamp.of(status) for _, status in found])
+            self.recalled.update(
+                {one[0]: digest for one, digest in zip(found, digests, strict=True) if digest is not None}
+            )
+
     def _status_of(self, parents: list[str], name: str) -> os.stat_result | None:
         directory = self._directory("/".join(parents))
         return None if directory is None else directory.names.get(name)
@@ -169,12 +199,14 @@ class LocalContext:
         hosts = [above + path for path in paths]
         self.seen.update(zip(hosts, names.values(), strict=True))
         found = []
+        recalled = self.recalled
         for path, host, status in zip(paths, hosts, names.values(), strict=True):
             mode = status.st_mode
             if mode & _FORMAT == stat.S_IFREG and status.st_nlink == 1:  # nearly all there is
                 # What a named tuple's own constructor does, without the call of it.
                 fields = (path, Kind.FILE, mode & 0o7777, 0, 0, status.st_mtime_ns, status.st_size, b"", _NO_DEVICE)
-                found.append(tuple.__new__(Entry, (*fields, capability(host), host, None)))
+                attributes = () if host in recalled else capability(host)
+                found.append(tuple.__new__(Entry, (*fields, attributes, host, None)))
             else:
                 found.append(self._entry(os.fsdecode(path), status))
         return found
@@ -193,7 +225,7 @@ class LocalContext:
         if kind is Kind.FILE:
             if stat.S_ISREG(mode):
                 size, source = status.st_size, host
-                xattrs = capability(host)
+                xattrs = () if host in self.recalled else capability(host)
             if status.st_nlink > 1:
                 inode = (status.st_dev, status.st_ino)
         elif kind is Kind.SYMLINK:

@@ -362,7 +362,7 @@ class Executor:
         lineage = self._lineage(op, vertex)
         if not lineage.is_known():
             return True
-        sample = self._selection(op, vertex, inputs).sample()
+        sample = self._selection(op, vertex, inputs).sample(self.store.files)
         return sample is not None and not lineage.has_seen(sample)
 
     def _made_unread(self, vertex: Vertex, op: CopyOp, inputs: Sequence[Result]) -> Result:
@@ -382,7 +382,7 @@ class Executor:
         reusable = self._reusable(vertex, key_of(listed), dest)
         if reusable is None:
             self._keep_facts(listed, plan, made)
-        lineage.note(made.layer, self._selection(op, vertex, inputs).sample())
+        lineage.note(made.layer, self._selection(op, vertex, inputs).sample(self.store.files))
         return self._kept(key_of(step), step, reusable or made, inputs[0])
 
     def _copied(self, vertex: Vertex, op: CopyOp, inputs: Sequence[Result]) -> MadeLayer:
@@ -405,7 +405,7 @@ class Executor:
                 "the sources changed while they were copied", hint="build again once nothing writes to them"
             )
         self._keep_facts(listed, plan, made)
-        lineage.note(made.layer, selection.sample())
+        lineage.note(made.layer, selection.sample(self.store.files))
         return made
 
     def _plan(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result], dest: FileTree | None) -> CopyPlan:

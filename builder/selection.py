@@ -229,7 +229,7 @@ class Selection:
         fingerprint, _ = self._seen()
         return None if fingerprint is None else files.selection(fingerprint)
 
-    def sample(self) -> str | None:
+    def sample(self, files: FileDigests) -> str | None:
         """Return what a few pieces of each large file tell of the content, None if no file is large.
 
         Selections with different samples have different contents.
@@ -237,6 +237,7 @@ class Selection:
         if self._sample is None:
             from layerstore.pieces import large_files, sample  # noqa: PLC0415 - a cached build needs none
 
+            self._recall(files)
             self._sample = sample(large_files(self._regular()))
         return self._sample or None
 
@@ -328,6 +329,7 @@ class Selection:
 
     def _hash(self, files: FileDigests, read: Mapping[bytes, bytes], *, remember: bool) -> Digest:
         """Hash everything, file digests taken from `read` and `files` where they are known."""
+        self._recall(files)
         regular = self._regular()
         digests = _data_digests(regular, self.tree, files, read, self._opened() if remember else None)
         self.data = {
@@ -347,6 +349,10 @@ class Selection:
             else:
                 _hash_found(whole, [Found(source + b"F" + item.name, item.entry, direct=True)], rest)
         return Digest("sha256:" + whole.hexdigest())
+
+    def _recall(self, files: FileDigests) -> None:
+        if isinstance(self.tree, LocalContext):
+            self.tree.recall(files)
 
     def _regular(self) -> list[Entry]:
         """Return the files with data, in the order in which they are copied."""
@@ -542,7 +548,7 @@ def _hash_found(whole: hashlib._Hash, found: Sequence[Found], digests: Iterator[
             if kind is Kind.FILE:
                 first = name if inode is None else links.setdefault(inode, name)
                 link = b"" if first == name else first
-                capabilities = [value for key, value in xattrs if key == CAPABILITY] if xattrs else ()
+                capabilities = tuple(value for key, value in xattrs if key == CAPABILITY) if xattrs else ()
                 rows.append((name, 0, mode, uid, gid, size, capabilities, link, direct, next(digests)))
             else:
                 rows.append((name, int(kind), mode, uid, gid, target, rdev, direct))
@@ -557,7 +563,8 @@ def _data_digests(
     What is new is remembered if `scanned_ns` says when the files were looked at.
     """
     sources = [entry.source for entry in entries]
-    digests = [read.get(source) if isinstance(source, bytes) else _of_inline(source) for source in sources]
+    known = tree.recalled if isinstance(tree, LocalContext) and not read else read
+    digests = [known.get(source) if isinstance(source, bytes) else _of_inline(source) for source in sources]
     unread = [at for at, digest in enumerate(digests) if digest is None]
     stamps = _stamps([entries[at] for at in unread], tree)
     missing = []
@@ -570,11 +577,16 @@ def _data_digests(
     for (at, _), digest in zip(missing, hashed, strict=True):
         digests[at] = digest
     if scanned_ns is not None:
-        new = [(stamp, digest) for (_, stamp), digest in zip(missing, hashed, strict=True) if stamp.size]
-        told = [entry for entry in entries if entry.size and entry.source in read]
+        plain = {at for at, entry in enumerate(entries) if entry.size and not (entry.xattrs and _capability(entry))}
+        new = [(stamp, digest) for (at, stamp), digest in zip(missing, hashed, strict=True) if at in plain]
+        told = [entries[at] for at in plain if sources[at] in read]
         new += zip(_stamps(told, tree), [read[_host(entry)] for entry in told], strict=True)
         files.remember(new, scanned_ns=scanned_ns)
     return [digest for digest in digests if digest is not None]
+
+
+def _capability(entry: Entry) -> list[bytes]:
+    return [value for key, value in entry.xattrs if key == CAPABILITY]
 
 
 def _host(entry: Entry) -> bytes:

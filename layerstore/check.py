@@ -22,7 +22,7 @@ from layerstore.home import Home
 from layerstore.join import TarSink, join
 from layerstore.marks import MARK, OPAQUE_MARK
 from layerstore.packing import delta_entries
-from layerstore.recover import DELTA
+from layerstore.recover import DELTA, SMALL
 from layerstore.view import is_whiteout
 
 if TYPE_CHECKING:
@@ -312,6 +312,6 @@ def _strays(home: Home) -> Iterator[Fault]:
     """Records whose content is there by name only show above; here is content that no name fits."""
     for place in (b"trees", b"blobs/sha256"):
         for name in os.listdir(home.disk.path(place)):
-            plain = name.removesuffix(DELTA) if place == b"trees" else name
+            plain = name.removesuffix(DELTA).removesuffix(SMALL) if place == b"trees" else name
             if len(plain) != 64 or plain.strip(b"0123456789abcdef"):
                 yield Fault(os.fsdecode(place + b"/" + name), "does not belong here")

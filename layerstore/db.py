@@ -17,7 +17,7 @@ from layerstore.durable import step
 from layerstore.errors import StoreUnusable
 from layerstore.lock import hold
 
-FORMAT = 3
+FORMAT = 4
 _BUSY_SECONDS = 60.0
 
 _SCHEMA = f"""
@@ -49,9 +49,10 @@ CREATE TABLE IF NOT EXISTS cache(
     key TEXT NOT NULL, variant TEXT NOT NULL, layers TEXT NOT NULL, facts TEXT NOT NULL, ingredients TEXT NOT NULL,
     result TEXT NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL, boot TEXT,
     PRIMARY KEY(key, variant)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS stamps(
+CREATE TABLE IF NOT EXISTS plain_files(
     device INTEGER NOT NULL, bucket INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY(device, bucket)) WITHOUT ROWID;
 DROP TABLE IF EXISTS files;
+DROP TABLE IF EXISTS stamps;
 CREATE TABLE IF NOT EXISTS selections(
     fingerprint BLOB PRIMARY KEY, digest TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS layers_boot ON layers(boot) WHERE boot IS NOT NULL;

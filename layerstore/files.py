@@ -1,6 +1,7 @@
 """Remembered digests of files outside the store, so that an unchanged context is not read again.
 
-A file is known by device, inode, size, modification and change time. One that was written in the same tick of the
+A file is known by device, inode, size, modification and change time; that it is remembered also says that it has no
+file capability. One that was written in the same tick of the
 file system's clock as it was read could change again without any of these changing, so it is not remembered: the
 racy-clean problem that git describes in its `racy-git` document.
 """
@@ -59,7 +60,8 @@ class Files:
     def remember(self, files: Iterable[tuple[Stamp, bytes]], *, scanned_ns: int) -> None:
         """Remember the sha256 of files that were looked at (stat) at `scanned_ns` or later and read after that.
 
-        Files that changed at that time or since are left out: they may still be changing (racy).
+        Files that changed at that time or since are left out: they may still be changing (racy). None may have a file
+        capability; since it cannot get one without another change time, whoever finds the digest need not look.
         """
         limit = scanned_ns - _TICK_NS
         new: dict[int, dict[int, dict[int, bytes]]] = {}
@@ -75,7 +77,7 @@ class Files:
                     old = {record[0]: _RECORD.pack(*record) for record in _RECORD.iter_unpack(data)}
                     buckets[number] = {**old, **buckets[number]}
                 self._home.db.write_many(
-                    "INSERT OR REPLACE INTO stamps(device, bucket, data) VALUES (?, ?, ?)",
+                    "INSERT OR REPLACE INTO plain_files(device, bucket, data) VALUES (?, ?, ?)",
                     [(_signed(device), number, b"".join(records.values())) for number, records in buckets.items()],
                 )
 
@@ -106,14 +108,14 @@ class Files:
             " (SELECT fingerprint FROM selections ORDER BY used DESC LIMIT -1 OFFSET ?)",
             (_SELECTIONS_KEPT,),
         )
-        size = db.row("SELECT sum(length(data)) FROM stamps")
+        size = db.row("SELECT sum(length(data)) FROM plain_files")
         if size is not None and (size[0] or 0) > _FILES_KEPT * _RECORD.size:
-            db.write("DELETE FROM stamps")
+            db.write("DELETE FROM plain_files")
 
     def _buckets(self, device: int, numbers: Iterable[int]) -> dict[int, bytes]:
         """Return the records of those buckets of files that there are."""
         rows = self._home.db.rows(
-            "SELECT bucket, data FROM stamps WHERE device = ? AND bucket IN (SELECT value FROM json_each(?))",
+            "SELECT bucket, data FROM plain_files WHERE device = ? AND bucket IN (SELECT value FROM json_each(?))",
             (_signed(device), str(list(numbers))),
         )
         return dict(rows)

@@ -135,15 +135,20 @@ def join(
         if size > _SMALL or isinstance(entry.source, Stream):
             _pour(entry, _chunks(entry, buffers), tar, tree, contents, version)
             continue
-        data = _small(entry) if size else b""
+        recalled = contents.recall(entry) if contents is not None else None
+        if recalled is not None:
+            data, digest = recalled
+        else:
+            data = _small(entry) if size else b""
+            digest = hashlib.sha256(data).digest() if contents is not None else b""
         head = header(entry) if tar is not None or version is not None else b""
         if tar is not None:
             tar.add(head, data, padding(size))
-        digest = b""
         if contents is not None:
-            digest = hashlib.sha256(data).digest()
             if isinstance(entry.source, bytes):
                 contents.note(entry.source, digest)
+            if contents.new is not None:
+                contents.new.add(digest, data)
         if tree is not None and (version is None or version.differs(entry, head, digest)):
             _enter(entry, tree, version)
             tree.file(entry, data)

@@ -23,7 +23,8 @@ from layerstore.entry import Entry, Kind, Stream
 from layerstore.errors import CorruptContent, NotFound, StoreError, unusable
 from layerstore.join import TarSink, join
 from layerstore.marks import unmask
-from layerstore.packing import Packer, Packing, delta_path, record_blob, tree_path
+from layerstore.packing import Packer, Packing, delta_path, record_blob, small_path, tree_path
+from layerstore.smallfiles import SmallFiles, SmallFilesWriter
 from layerstore.treewrite import TreeWriter
 from layerstore.version import Contents, Listing, Version, can_be_listed, missing, pack, unpack, whiteouts
 from layerstore.view import View
@@ -174,19 +175,27 @@ class Layers:
             compression = Compression.ZSTD if shrink(ordered) else Compression.NONE
         with contextlib.ExitStack() as stack:
             path = stack.enter_context(self._new_tree()) if Forms.TREE in forms else None
-            draft = None
+            draft = small = None
             with self._tar(forms, compression or Compression.NONE, level) as tar:
                 if path is None:
                     join(ordered, tar.sink, None, contents=contents)
                 else:
-                    draft = self._draft(ordered, like) if contents is not None and can_be_listed(ordered) else None
+                    if contents is not None and can_be_listed(ordered):
+                        draft = self._draft(ordered, like)
+                        if draft.like is not None:
+                            contents.old = stack.enter_context(SmallFiles(small_path(self._home, draft.like)))
+                        if draft.base is None:
+                            fd, small = stack.enter_context(self._home.disk.temp_file())
+                            contents.new = SmallFilesWriter(fd)
                     with TreeWriter(path) as tree:
                         if draft is not None and draft.gone:
                             join(whiteouts(draft.gone, ordered), None, tree)
                         join(ordered, tar.sink, tree, contents=contents, version=draft and draft.version)
                         tree.finish()
+                    if contents is not None and contents.new is not None:
+                        contents.new.finish()
                 diff_id = tar.finish()
-            return self._keep(diff_id, tar, tree=path, draft=draft)
+            return self._keep(diff_id, tar, tree=path, draft=draft, small=small)
 
     def adopt(self, digest: Digest, media_type: str, diff_id: DiffId, size: int) -> Layer:
         """Take over a layer from outside: the blob `digest` (already put; `size` bytes), said to be `diff_id`.
@@ -328,8 +337,8 @@ class Layers:
         base, listing = self._base(like) if like is not None else (None, {})
         gone = missing(listing, ordered) if base is not None else None
         if base is None or gone is None:
-            return _Draft(Version(), None, ())
-        return _Draft(Version(listing), base, gone)
+            return _Draft(Version(), None, (), base)
+        return _Draft(Version(listing), base, gone, base)
 
     def _base(self, like: DiffId) -> tuple[DiffId | None, Listing]:
         """Return the layer with a whole tree to take as the base of a version of `like`, with its listing."""
@@ -372,8 +381,10 @@ class Layers:
             stack.enter_context(tar.sink)
             yield tar
 
-    def _keep(self, diff_id: DiffId, tar: _Tar, *, tree: bytes | None, draft: _Draft | None = None) -> Layer:
-        """Record the layer that `tar` was the tar of, and move its tree to where trees are."""
+    def _keep(
+        self, diff_id: DiffId, tar: _Tar, *, tree: bytes | None, draft: _Draft | None = None, small: bytes | None = None
+    ) -> Layer:
+        """Record the layer that `tar` was the tar of, and move its tree, and its small files, to where trees are."""
         home = self._home
         size = tar.sink.size
         base = draft.base if draft is not None else None
@@ -388,6 +399,8 @@ class Layers:
                 final = tree_path(home, diff_id) if base is None else delta_path(home, diff_id)
                 stale = home.disk.move_aside(final) if os.path.lexists(final) else None
                 home.disk.keep(tree, final)
+                if small is not None:
+                    home.disk.keep(small, small_path(home, diff_id))
             whole = tree is not None and base is None
             home.db.write(
                 "INSERT INTO layers(diff_id, size, tree, outside, used, boot) VALUES (?, ?, ?, 0, ?, ?)"
@@ -419,11 +432,15 @@ class Layers:
 
 
 class _Draft(NamedTuple):
-    """A tree in the making: whole, or what is to be added to that of `base`, of which the paths `gone` are hidden."""
+    """A tree in the making: whole, or what is to be added to that of `base`, of which the paths `gone` are hidden.
+
+    `like` is an earlier version with a whole tree, whether it is the base or too different.
+    """
 
     version: Version
     base: DiffId | None
     gone: tuple[bytes, ...]
+    like: DiffId | None
 
 
 class _Tar:

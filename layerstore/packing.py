@@ -15,7 +15,7 @@ from layerstore.digest import DiffId, Digest
 from layerstore.errors import CorruptContent, NotFound, UnsafeLayer
 from layerstore.join import TarSink, join
 from layerstore.lock import hold
-from layerstore.recover import DELTA
+from layerstore.recover import DELTA, SMALL
 from layerstore.treewrite import TreeWriter
 from layerstore.view import View, flatten
 
@@ -60,6 +60,11 @@ def tree_path(home: Home, diff_id: DiffId) -> bytes:
 def delta_path(home: Home, diff_id: DiffId) -> bytes:
     """Return where the layer's tree is, or would be, as what it adds to its base's."""
     return home.disk.path(b"trees", diff_id.hex.encode() + DELTA)
+
+
+def small_path(home: Home, diff_id: DiffId) -> bytes:
+    """Return where the data of the layer's small files is, or would be."""
+    return home.disk.path(b"trees", diff_id.hex.encode() + SMALL)
 
 
 def delta_entries(home: Home, diff_id: DiffId, base: DiffId) -> Iterator[Entry]:

@@ -15,6 +15,9 @@ from layerstore.home import Home
 DELTA = b".delta"
 """What the name of a tree ends with that is only what its layer adds to another one's tree."""
 
+SMALL = b".small"
+"""What the name of a file beside a tree ends with that has the data of the layer's small files."""
+
 
 def recover(home: Home) -> None:
     """Make the store trust nothing that another boot left unsynced; one read where that was done already.
@@ -53,7 +56,7 @@ def forget_layer(home: Home, diff_id: str) -> list[bytes]:
     for table in ("layers", "packed", "deltas", "listings"):
         home.db.write(f"DELETE FROM {table} WHERE diff_id = ?", (diff_id,))  # noqa: S608 - fixed names
     tree = b"trees/" + diff_id[7:].encode()
-    return [tree, tree + DELTA]
+    return [tree, tree + DELTA, tree + SMALL]
 
 
 def take_unrecorded(home: Home, paths: Sequence[bytes], *, seize: bool = False) -> list[bytes]:
@@ -77,9 +80,11 @@ def is_unrecorded(home: Home, path: bytes) -> bool:
     place, _, name = path.rpartition(b"/")
     if place in (b"tmp", b"work"):
         return True
-    text = "sha256:" + os.fsdecode(name.removesuffix(DELTA))
+    text = "sha256:" + os.fsdecode(name.removesuffix(DELTA).removesuffix(SMALL))
     if place == b"trees" and name.endswith(DELTA):
         return home.db.row("SELECT 1 FROM deltas WHERE diff_id = ?", (text,)) is None
+    if place == b"trees" and name.endswith(SMALL):
+        return home.db.row("SELECT 1 FROM listings WHERE diff_id = ?", (text,)) is None
     if place == b"trees":
         return home.db.row("SELECT 1 FROM layers WHERE diff_id = ? AND tree = 1", (text,)) is None
     return home.db.row("SELECT 1 FROM blobs WHERE digest = ?", (text,)) is None

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from layerstore.entry import Entry, Kind
 from layerstore.errors import SourceChanged
+
+if TYPE_CHECKING:
+    from layerstore.smallfiles import SmallFiles, SmallFilesWriter
 
 _SIZE = 32
 _WORTH_LISTING = 8
@@ -23,13 +27,26 @@ Listing = dict[bytes, bytes]
 
 
 class Contents:
-    """The sha256 of files' data by host path: `known` from before, `read` while a layer was written."""
+    """The sha256 of files' data by host path: `known` from before, `read` while a layer was written.
 
-    __slots__ = ("known", "read")
+    Data that is known is taken from `old` if it has it; the small files of the layer are given to `new`.
+    """
+
+    __slots__ = ("known", "new", "old", "read")
 
     def __init__(self, known: dict[bytes, bytes] | None = None) -> None:
         self.known = known or {}
         self.read: dict[bytes, bytes] = {}
+        self.old: SmallFiles | None = None
+        self.new: SmallFilesWriter | None = None
+
+    def recall(self, entry: Entry) -> tuple[bytes, bytes] | None:
+        """Return the data of a file that is known, and its sha256, if it is at hand."""
+        if self.old is None or not isinstance(entry.source, bytes):
+            return None
+        digest = self.known.get(entry.source)
+        data = self.old.get(digest, entry.size) if digest is not None else None
+        return None if digest is None or data is None else (data, digest)
 
     def note(self, source: bytes, digest: bytes) -> None:
         """Take note of what was read; SourceChanged if it is not what was known."""

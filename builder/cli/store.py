@@ -15,7 +15,7 @@ from builder.cli.table import echo_table
 from builder.errors import UsageError
 from builder.logs import sweep_logs
 from builder.progress.words import size
-from layerstore.recover import DELTA
+from layerstore.recover import DELTA, SMALL
 
 if TYPE_CHECKING:
     from layerstore.gc import Plan
@@ -145,7 +145,7 @@ def weigh(path: bytes) -> int:
 
 def _reclaimable(root: bytes, plan: Plan) -> int:
     trees = [os.path.join(root, b"trees", text[7:].encode()) for text in plan.layers]
-    places = [*trees, *(tree + DELTA for tree in trees)]
+    places = [tree + form for tree in trees for form in (b"", DELTA, SMALL)]
     places += [os.path.join(root, b"blobs/sha256", text[7:].encode()) for text in plan.blobs]
     places += [os.path.join(root, path) for path in plan.litter]
     return sum(map(weigh, places))

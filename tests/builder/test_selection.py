@@ -235,12 +235,13 @@ def test_digests_that_were_told(store: Store, root: Path) -> None:
         assert expected != select(spec, LocalContext(root, opened_ns=LATER)).digest(another.files, wrong)
 
 
-def test_samples(root: Path) -> None:
+def test_samples(store: Store, root: Path) -> None:
     """Pieces of large files tell some contents apart, and never tell equal ones apart; small files have no sample."""
 
     def sample(data: bytes) -> str | None:
         (root / "src" / "large").write_bytes(data)
-        return select(CopySpec(sources=(PathSource(b"src"),), dest=b"/"), LocalContext(root, opened_ns=LATER)).sample()
+        context = LocalContext(root, opened_ns=LATER)
+        return select(CopySpec(sources=(PathSource(b"src"),), dest=b"/"), context).sample(store.files)
 
     large = bytes(8 << 20)
     assert None is sample(large[:-1])

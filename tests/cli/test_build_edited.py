@@ -15,6 +15,8 @@ import pytest
 from layerstore import Store
 from tests.building import Project
 
+CAP_NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")
+CAP_NET_ADMIN = bytes.fromhex("0100000200100000000000000000000000000000")
 SHOW = "RUN cd /app && ls -R . && cat $(find . -type f | sort) && stat -c '%n %h' $(find . -type f | sort)"
 
 
@@ -182,3 +184,41 @@ def test_large_files_count_by_all_their_bytes(project: Project) -> None:
     assert [True, True] == cached()
     assert first == layers(project, "last")
     project.check()
+
+
+@pytest.mark.root
+def test_a_capability_that_a_file_gets_or_loses_is_seen(edited: Project, base_store: Path, tmp_path: Path) -> None:
+    """Only the change time tells that a file with the same data has another capability; owner and mode do not count."""
+    ping = edited.cwd / "src" / "1" / "5"
+    plain = layers(edited, "first")
+    for name, capability in (("caps", CAP_NET_RAW), ("others", CAP_NET_ADMIN)):
+        os.setxattr(ping, "security.capability", capability)
+        time.sleep(0.05)  # so that it can be remembered
+        assert [False, False] == list(edited.cached("-t", name, ".").values())[1:]
+        assert layers(edited, name)[1] not in plain
+        assert layers(edited, name) == built_elsewhere(edited, base_store, tmp_path / name)
+    edited.write("src/1/9", "another file is edited\n")
+    edited.build("-t", "both", ".")
+    assert layers(edited, "both") == built_elsewhere(edited, base_store, tmp_path / "both")
+    edited.write("src/1/9", "file 9\n")
+    os.removexattr(ping, "security.capability")
+    assert [True, True] == list(edited.cached("-t", "none", ".").values())[1:]
+    edited.check()
+
+
+def test_files_whose_change_time_alone_is_new_are_the_same(edited: Project) -> None:
+    """They are read again, and nothing is made."""
+    for path in (edited.cwd / "src").rglob("*"):
+        path.chmod(path.stat().st_mode)
+    assert [True, True] == list(edited.cached(".").values())[1:]
+
+
+def test_a_damaged_file_of_small_files_costs_time_only(edited: Project, base_store: Path, tmp_path: Path) -> None:
+    """What is read there is verified; the context has it, too."""
+    [small] = (edited.root / "trees").glob("*.small")
+    data = small.read_bytes()
+    small.write_bytes(data.replace(b"file 6\n", b"FILE 6\n"))
+    edited.write("src/1/5", "edited\n")
+    edited.build("-t", "second", ".")
+    assert layers(edited, "second") == built_elsewhere(edited, base_store, tmp_path / "elsewhere")
+    edited.check()
