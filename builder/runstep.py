@@ -38,6 +38,7 @@ from layerstore.entry import Kind
 if TYPE_CHECKING:
     from builder.redact import Redactor
     from layerstore import Upper, View
+    from layerstore.lowers import Lowers
     from runner import AnyMount, Launcher, Process, RunnerError, Spec
     from runner.cdi import Devices
     from runner.devices import DeviceGroup
@@ -96,6 +97,7 @@ class RunSteps:
         self._groups: list[DeviceGroup] = []
         self._known_devices: Devices | None = None
         self._scratch: Upper | None = None
+        self._lowers: Lowers | None = None
         self._running: set[Process] = set()
         self._canceled = False
         self._left = 0
@@ -175,6 +177,9 @@ class RunSteps:
         scratch, self._scratch = self._scratch, None
         if scratch is not None:
             self.store.layers.discard(scratch)
+        lowers, self._lowers = self._lowers, None
+        if lowers is not None:
+            lowers.close()
 
     # -- before ---------------------------------------------------------------------------------------------------
 
@@ -224,13 +229,24 @@ class RunSteps:
             rlimits=tuple(parse_ulimit(text) for text in op.ulimits),
         )
         spec = Spec(
-            rootfs=Overlay(lowers=tuple(reversed(view.trees)), upper=upper.path, work=upper.work),
+            rootfs=Overlay(lowers=self._directories(view), upper=upper.path, work=upper.work),
             process=process,
             hostname=op.hostname,
             mounts=(*default_mounts(shm_size=op.shm_size or DEFAULT_SHM_SIZE), *files, *mounts),
             network=self.network.get(op.network),
         )
         return privileged(spec) if op.security == "insecure" else spec
+
+    def _directories(self, view: View) -> tuple[Path, ...]:
+        """Return what to mount for a step on `view`, topmost first."""
+        from runner.overlay import MAX_LAYERS  # noqa: PLC0415 - as above
+
+        if len(view.trees) > MAX_LAYERS:
+            return view.trees[::-1]  # refused, as it is by every command
+        with self._lock:
+            if self._lowers is None:
+                self._lowers = self.store.layers.lowers()
+        return self._lowers.of(view)
 
     def _devices(self) -> Devices:
         """The devices of the host, looked up once."""

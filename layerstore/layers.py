@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from layerstore.blobs import Blobs
     from layerstore.growing import Watch
     from layerstore.home import Home
+    from layerstore.lowers import Lowers
     from layerstore.oci import Descriptor
 
 _WORTH_A_TREE = 4
@@ -259,6 +260,12 @@ class Layers:
             if len(trees) == 1:
                 return below.upon(trees[0])
         return View(self._trees(diff_ids))
+
+    def lowers(self) -> Lowers:
+        """Return what says which directories to mount for views, for as long as a lease keeps their layers."""
+        from layerstore.lowers import Lowers  # noqa: PLC0415 - for what executes steps
+
+        return Lowers(self._home)
 
     def blob(self, diff_id: DiffId, compression: Compression | None = None, *, level: int | None = None) -> Descriptor:
         """Return the layer's blob, packed if it is missing; without `compression` any that is here, else gzip.

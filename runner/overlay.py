@@ -13,6 +13,7 @@ from runner.filesystem import new_filesystem
 from runner.syscalls import AT_FDCWD
 
 MAX_LOWERS = 500  # OVL_MAX_STACK
+MAX_LAYERS = 2 * MAX_LOWERS - 1
 _MAX_VALUE = 255  # of a string that fsconfig(2) takes
 # An upper becomes a layer: it must be a whole difference by itself, with nothing that points into other layers.
 _OPTIONS = (b"redirect_dir=off", b"metacopy=off", b"index=off", b"xino=off")
@@ -26,8 +27,8 @@ def overlay(
     The kernel stacks 500 lowers. What lies below the 499 topmost is first merged into one read-only overlay: nothing is
     below that one, so no whiteout is lost in it. OSError E2BIG beyond 999 lowers.
     """
-    if len(lowers) > 2 * MAX_LOWERS - 1:
-        raise OSError(errno.E2BIG, f"more than {2 * MAX_LOWERS - 1} layers", os.fsdecode(upper))
+    if len(lowers) > MAX_LAYERS:
+        raise OSError(errno.E2BIG, f"more than {MAX_LAYERS} layers", os.fsdecode(upper))
     options = (*_OPTIONS, b"userxattr") if user_xattr else _OPTIONS
     if len(lowers) <= MAX_LOWERS:
         return _mount(lowers, options, upper, work, attributes)
