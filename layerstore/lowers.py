@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
 _RUN = 32
 """Trees that become one: making a copy of them takes as long as mounting them some ten times."""
-_USES = 8
-"""Mounts of the same trees before they are merged: in most builds there are none that many."""
+_PATIENCE = 8
+"""Mounts before trees are merged that were there from the first of these on: most builds have no so many steps left."""
 _MOST_ENTRIES = 64
 _MOST_BYTES = 1 << 17
 """Of a tree that is merged."""
@@ -37,19 +36,18 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class _Unfit(Exception):
-    """A tree that is mounted as it is."""
-
-    def __init__(self, tree: Path) -> None:
-        super().__init__(tree)
-        self.tree = tree
+    """A tree is not small and plain."""
 
 
 class _Item(NamedTuple):
-    """What a merged tree has at a path."""
+    """What a merged tree has at a path: a path of the host, and what lstat(2) says of it."""
 
     source: bytes
     status: os.stat_result
-    tree: Path
+
+
+_Items = dict[bytes, _Item]
+"""By path below the root, which is b""; parents first."""
 
 
 class Lowers:
@@ -57,8 +55,9 @@ class Lowers:
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self._mounts = 0
+        self._since: dict[Path, int] = {}  # the mount that was the first with this tree
         self._unfit: set[Path] = set()
-        self._uses: dict[tuple[Path, ...], int] = {}
         self._merged: dict[tuple[Path, ...], Path] = {}
         self._held: list[tuple[int, bytes]] = []
         self._lock = threading.Lock()
@@ -68,9 +67,11 @@ class Lowers:
         if len(view.trees) < 2 * _RUN:
             return view.trees[::-1]
         with self._lock:
+            self._mounts += 1
             found: list[Path] = []
             run: list[Path] = []
             for tree in view.trees:
+                self._since.setdefault(tree, self._mounts)
                 if tree in self._unfit:
                     found += run
                     found.append(tree)
@@ -96,13 +97,11 @@ class Lowers:
         merged = self._merged.get(trees)
         if merged is not None:
             return (merged,)
-        uses = self._uses[trees] = self._uses.get(trees, 0) + 1
-        if uses <= _USES:
+        if self._mounts - self._since[trees[-1]] < _PATIENCE:
             return trees
-        try:
-            plan = _plan(trees)
-        except _Unfit as unfit:
-            self._unfit.add(unfit.tree)
+        plan, unfit = _plan(trees)
+        if unfit:
+            self._unfit.update(unfit)
             return trees
         try:
             fd, path = self._home.disk.temp_dir(b"work", 0o755)
@@ -115,36 +114,50 @@ class Lowers:
         return (merged,)
 
 
-def _plan(trees: tuple[Path, ...]) -> dict[bytes, _Item]:
-    """Return what the merged tree has at each path, parents first; `trees` are lowest first. _Unfit."""
-    plan: dict[bytes, _Item] = {}
+def _plan(trees: tuple[Path, ...]) -> tuple[_Items, list[Path]]:
+    """Return what the merged tree has, and which of `trees`, lowest first, cannot be part of one."""
+    plan: _Items = {}
+    unfit = []
     for tree in trees:
-        for path, item in _items(tree):
-            below = plan.get(path)
-            # One in the place of the other hides what is below the merged trees, or does not: that is not kept.
-            if below is not None and stat.S_ISDIR(below.status.st_mode) != stat.S_ISDIR(item.status.st_mode):
-                raise _Unfit(tree)
-            plan[path] = item
-    return plan
+        try:
+            items = _items(os.fsencode(tree))
+        except _Unfit:
+            unfit.append(tree)
+            continue
+        # A directory in the place of something else, or the reverse, may hide what lies below the merged trees.
+        if any(path in plan and _is_directory(plan[path]) != _is_directory(item) for path, item in items.items()):
+            unfit.append(tree)
+        else:
+            plan.update(items)
+    return plan, unfit
 
 
-def _items(tree: Path) -> Iterator[tuple[bytes, _Item]]:
-    """Yield what a tree has at each of its paths, the root being b"". _Unfit unless it is small and plain."""
-    left, size = _MOST_ENTRIES, 0
-    todo = [(b"", os.fsencode(tree))]
+def _is_directory(item: _Item) -> bool:
+    return stat.S_ISDIR(item.status.st_mode)
+
+
+def _items(tree: bytes) -> _Items:
+    """Return what a tree has. _Unfit unless it is small and plain."""
+    found: _Items = {}
+    size = 0
+    todo = [(b"", tree)]
     while todo:
         path, host = todo.pop()
         status = os.lstat(host)
         kind = stat.S_IFMT(status.st_mode)
-        left, size = left - 1, size + (status.st_size if kind == stat.S_IFREG else 0)
+        if kind == stat.S_IFREG:
+            size += status.st_size
         plain = kind in (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK) or is_whiteout(status)
         linked = kind in (stat.S_IFREG, stat.S_IFLNK) and status.st_nlink > 1  # overlayfs links its whiteouts
-        if not plain or linked or not left or size > _MOST_BYTES or not _MEANINGLESS.issuperset(_attributes(host)):
-            raise _Unfit(tree)
-        yield path, _Item(host, status, tree)
+        if not plain or linked or size > _MOST_BYTES or not _MEANINGLESS.issuperset(_attributes(host)):
+            raise _Unfit
+        found[path] = _Item(host, status)
         if kind == stat.S_IFDIR:
             prefix = path + b"/" if path else b""
             todo += [(prefix + name, host + b"/" + name) for name in os.listdir(host)]
+        if len(found) + len(todo) > _MOST_ENTRIES:
+            raise _Unfit
+    return found
 
 
 def _attributes(host: bytes) -> list[str]:
@@ -154,9 +167,9 @@ def _attributes(host: bytes) -> list[str]:
         return []
 
 
-def _write(plan: dict[bytes, _Item], root: bytes) -> None:
+def _write(plan: _Items, root: bytes) -> None:
     """Make the directory `root` what was planned. Nobody else writes there, and no path leads through a symlink."""
-    for path, (source, status, _) in plan.items():
+    for path, (source, status) in plan.items():
         target = root + b"/" + path if path else root
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFREG:
@@ -171,7 +184,7 @@ def _write(plan: dict[bytes, _Item], root: bytes) -> None:
         os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
         if kind != stat.S_IFLNK:
             os.chmod(target, stat.S_IMODE(status.st_mode))
-    for path, (_, status, _) in reversed(plan.items()):
+    for path, (_, status) in reversed(plan.items()):
         if not stat.S_ISCHR(status.st_mode):
             times = (status.st_atime_ns, status.st_mtime_ns)
             os.utime(root + b"/" + path, ns=times, follow_symlinks=False)

@@ -77,6 +77,33 @@ def test_a_second_build_is_all_cached(project: Project) -> None:
     assert first == project.id(HELLO)
 
 
+def test_a_long_chain_is_seen_whole(project: Project) -> None:
+    """Steps on many small layers have fewer mounted, and find what was written, removed and changed all the same."""
+    steps = [f"RUN echo {number} > /made{number}" for number in range(100)]
+    steps[45] = "RUN rm /made3; ln -s made5 /link; chmod 600 /made7"
+    look = (
+        "ls / | grep -c made; cat /made0 /made99 /link; stat -c %a /made7; test -e /made3 || echo no; stat -c %y /made*"
+    )
+    project.dockerfile(
+        "FROM busybox",
+        *steps,
+        "RUN grep -o '[=:]/[^,:]*/\\(trees\\|work\\)/[0-9a-zA-Z._-]*' /proc/mounts > /lowers",
+        f"RUN ({look}) > /seen",
+        "RUN true",
+    )
+
+    project("build", "--network", "none", "-t", "long", ".")
+
+    lowers = project("run", "--rm", "--network", "none", "long", "cat", "/lowers").out.decode().split()
+    assert 2 + 2 == sum("/work/" in lower for lower in lowers)  # two copies, the upper, and what overlayfs works in
+    assert len(lowers) < 50
+    seen = project("run", "--rm", "--network", "none", "long", "cat", "/seen").out.decode().split()
+    assert ["98", "0", "99", "5", "600", "no"] == seen[:6]
+    fresh = project("run", "--rm", "--network", "none", "long", "sh", "-c", look).out.decode().split()
+    assert seen == fresh
+    assert [] == list((project.root / "work").iterdir())
+
+
 def test_another_store_makes_the_same_layers(project: Project, base_store: Path, tmp_path: Path) -> None:
     """What is copied and run makes the same layers in every store: nothing of this machine or moment is in them."""
     subprocess.run(["cp", "-a", str(base_store), str(tmp_path / "other")], check=True)
