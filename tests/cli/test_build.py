@@ -34,7 +34,7 @@ builder.cli.buildwords builder.cli.context builder.cli.errors builder.cli.inputs
 builder.context
 builder.dockerignore builder.errors builder.events builder.execute builder.filetree builder.glob builder.graph
 builder.image builder.instructions builder.mounts builder.ops builder.plan builder.ports builder.progress
-builder.progress.quiet builder.selection builder.solve builder.sources builder.stage builder.steps
+builder.progress.quiet builder.selection builder.solve builder.sources builder.stage builder.steps builder.steptext
 grammar grammar.ast grammar.diagnostics grammar.duration grammar.errors grammar.expand grammar.flags grammar.format
 grammar.heredoc grammar.lalr grammar.mount grammar.node grammar.parse grammar.record grammar.resolve grammar.source
 grammar.tables grammar.text grammar.transform
