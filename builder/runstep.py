@@ -521,7 +521,7 @@ class RunSteps:
             launcher = Launcher.start(last_will=self.network.last_will())
             if rules is not None:
                 try:
-                    self._groups.append(DeviceGroup.confine(launcher.pid, rules=rules))
+                    self._groups.append(DeviceGroup.confine(launcher, rules=rules))
                 except BaseException:
                     launcher.close()
                     raise

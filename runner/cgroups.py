@@ -123,19 +123,9 @@ class Cgroup:
 
     @property
     def directories(self) -> tuple[Path, ...]:
-        """The group's directory in every hierarchy it is part of, for `Spec.cgroups`."""
+        """The group's directory in every hierarchy it is part of, for `Spec.cgroups` and `Launcher.join`."""
         found = [] if self._unified is None else [self._unified]
         return tuple(dict.fromkeys((*found, *self._controllers.values())))
-
-    @property
-    def join_paths(self) -> tuple[Path, ...]:
-        """The cgroup.procs files into which a member's pid has to be written."""
-        return tuple(path / "cgroup.procs" for path in self.directories)
-
-    def join(self, pid: int) -> None:
-        """Move a process in; RunnerError if a hierarchy refuses."""
-        for path in self.join_paths:
-            _write(path, str(pid), "process")
 
     def update(self, limits: Limits) -> None:
         """Set limits on the group; RunnerError names what cannot be applied."""

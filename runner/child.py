@@ -28,8 +28,8 @@ else:  # what the modules above are made of, without the enums that take longer 
     import _socket as sockets
 
 _NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWCGROUP
-MOST_FDS = 6
-"""Descriptors with one request: its channel, where its end is told, three streams, a network namespace."""
+MOST_FDS = 7
+"""Descriptors with one request: its channel, where its end is told, three streams, a network namespace, a group."""
 
 _SI_KERNEL = 0x80
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -71,14 +71,15 @@ class Channel:
         self._sock.close()
 
 
-def become(channel_fd: int, stdio: list[int], netns: int | None, launcher: int) -> NoReturn:
+def become(channel_fd: int, stdio: list[int], netns: int | None, launcher: int, *, grouped: bool) -> NoReturn:
     """Turn this fresh fork, pid 1 of a new pid namespace, into the container that the caller describes on the channel.
 
-    `launcher` is a pidfd of the launcher. Does not return: a failure is reported as (stage, errno, path) and ends it.
+    `launcher` is a pidfd of the launcher; `grouped` says that it was born in its version 2 group. Does not return: a
+    failure is reported as (stage, errno, path) and ends it.
     """
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signals.SIGKILL)
     channel = Channel(sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM, 0, channel_fd))
-    _go(Container(channel, stdio, netns, Place()), launcher)
+    _go(Container(channel, stdio, netns, Place(), grouped=grouped), launcher)
 
 
 def become_later(hatch: sockets.socket, network: str, furniture: bytes, netns: int | None, launcher: int) -> NoReturn:
@@ -95,7 +96,7 @@ def become_later(hatch: sockets.socket, network: str, furniture: bytes, netns: i
     hatch.close()
     channel_fd, *stdio = fds
     channel = Channel(sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM, 0, channel_fd))
-    _go(Container(channel, stdio, None, place), launcher)
+    _go(Container(channel, stdio, None, place, grouped=False), launcher)
 
 
 def _go(container: Container, launcher: int) -> NoReturn:
@@ -151,13 +152,14 @@ class Place:
 class Container:
     """The setup of one container; `stage` is where it is."""
 
-    def __init__(self, channel: Channel, stdio: list[int], netns: int | None, place: Place) -> None:
+    def __init__(self, channel: Channel, stdio: list[int], netns: int | None, place: Place, *, grouped: bool) -> None:
         self.stage = "start"
         self.stubs: list[rootfs.Stub] = []
         self.channel = channel
         self._stdio = stdio
         self._netns = netns
         self._place = place
+        self._grouped = grouped
         self._plan: dict[str, Any] = {}
 
     def make(self, launcher: int) -> NoReturn:
@@ -204,8 +206,8 @@ class Container:
 
     def _cgroup(self) -> None:
         """Join the cgroups, before the namespace that makes them the visible root."""
-        for directory in self._plan["cgroups"]:
-            _write(directory + b"/cgroup.procs", b"0")
+        groups, unified = self._plan["cgroups"]
+        join(groups, b"" if self._grouped else unified)
         if self._plan["oom_score_adj"] is not None:
             _write(b"/proc/self/oom_score_adj", b"%d" % self._plan["oom_score_adj"])
 
@@ -316,6 +318,18 @@ class Container:
                 _reap(child)
             signals.pthread_sigmask(signals.SIG_SETMASK, ())
         _execute(self._plan["args"], dict(self._plan["env"]))
+
+
+def join(groups: tuple[bytes, ...], unified: bytes) -> None:
+    """Move this process, which has one thread, into groups of version 1 and, unless it is empty, one of version 2.
+
+    cgroups(7): where a thread moves itself alone the kernel waits for nothing; for a process, which version 2 insists
+    on, it waits until every CPU has passed a quiet state, 5 to 20 ms.
+    """
+    for directory in groups:
+        _write(directory + b"/tasks", b"0")
+    if unified:
+        _write(unified + b"/cgroup.procs", b"0")
 
 
 def _enter_namespaces(network: str, netns: int | None) -> None:

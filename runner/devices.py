@@ -1,7 +1,7 @@
 """The group of processes that may make any device node and open only some: docker's default ones for a build's steps.
 
 A container of `pybuild run` has groups of its own (`runner/cgroups.py`). Steps share one, which their launcher joins
-once: joining waits for every CPU (some 10 ms), being born into a group costs nothing.
+once; what is born there belongs to it without having joined.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner.cgroups import DEFAULT_ROOT, Cgroup
 from runner.errors import RunnerError
 from runner.launcher import GROUP_PREFIX
 from runner.limits import Limits
+
+if TYPE_CHECKING:
+    from runner.launch import Launcher
 
 _ATTEMPTS = 5
 
@@ -25,13 +29,13 @@ class DeviceGroup:
         self._group = group
 
     @classmethod
-    def confine(cls, pid: int, *, rules: tuple[str, ...] = (), root: Path = DEFAULT_ROOT) -> DeviceGroup:
-        """Make a group and put the process `pid` into it, with all that it forks from now on.
+    def confine(cls, launcher: Launcher, *, rules: tuple[str, ...] = (), root: Path = DEFAULT_ROOT) -> DeviceGroup:
+        """Make a group and put `launcher` into it, with all that it forks from now on.
 
         `rules` (in the words of devices.allow) say what its members may open besides docker's default devices.
         RunnerError where the host has neither the version 1 controller nor version 2 groups that can be written.
         """
-        name = f"{GROUP_PREFIX}{pid}-{os.urandom(4).hex()}"
+        name = f"{GROUP_PREFIX}{launcher.pid}-{os.urandom(4).hex()}"
         for left in range(_ATTEMPTS, 0, -1):
             try:
                 group = Cgroup.create(name, Limits(devices=True, device_rules=rules), root=root, counted=False)
@@ -41,7 +45,7 @@ class DeviceGroup:
                     continue
                 raise
             try:
-                group.join(pid)
+                launcher.join(group.directories)
             except RunnerError:
                 gone = not all(path.is_dir() for path in group.directories)
                 with suppress(RunnerError):

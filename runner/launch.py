@@ -10,26 +10,27 @@ import marshal
 import os
 import select
 import signal
-import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from runner import rights, syscalls
+from runner import rights
 from runner import rootfs as rootfs_
 from runner.caps import DEFAULT_CAPABILITIES
 from runner.errors import LauncherError, SetupError
 from runner.filters import ready_filter
-from runner.plan import compile_plan
+from runner.plan import compile_plan, groups_by_version
 from runner.spec import JoinNetwork, Overlay, Rootfs, Spec
+from runner.started import Started
 
 if TYPE_CHECKING:
     import socket as sockets
+    from pathlib import Path
 else:
     import _socket as sockets  # see `runner/rights.py`
 
-_FORK_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
+_MOST_BYTES = 1 << 16
 
 
 class ExitStatus(NamedTuple):
@@ -124,27 +125,18 @@ class Process:
 class Launcher:
     """The process containers are born in; a context manager that closes it."""
 
-    def __init__(self, control: sockets.socket, pid: int) -> None:
-        self.pid = pid
-        self._control = control
+    def __init__(self, started: Started) -> None:
+        """Take the process that `Started.start` has started."""
+        self.pid = started.pid
+        self._started = started
+        self._control = started.control
         self._lock = threading.Lock()
         self._programs: dict[object, bytes] = {}
 
     @classmethod
     def start(cls, *, in_process: bool = False, last_will: Sequence[str] = ()) -> Self:
-        """Start a launcher: a fresh interpreter, or with `in_process` a fork of this one while it has a single thread.
-
-        `last_will` is a command that the launcher becomes once it has ended its containers, should the caller have been
-        killed: what only the caller could take away, it takes away instead.
-
-        A fresh interpreter takes some 15 ms more, of which the caller waits for none unless it spawns at once. It is
-        the stricter one, see `_read_only_interpreter`.
-        """
-        ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
-        with closing(theirs):
-            alone = in_process and len(os.listdir("/proc/self/task")) == 1  # threads that Python does not know count
-            pid = _fork(theirs, last_will) if alone else _execute(theirs, last_will)
-        return cls(ours, pid)
+        """Start a launcher, see `Started.start`."""
+        return cls(Started.start(in_process=in_process, last_will=last_will))
 
     def __enter__(self) -> Self:
         return self
@@ -175,10 +167,11 @@ class Launcher:
         plan = marshal.dumps(compiled)
         # What is expected is born into the groups of the launcher.
         kind = compiled["network"], marshal.dumps(compiled["furniture"]), more and not spec.cgroups
+        group = os.fsdecode(compiled["cgroups"][1])
         channel, theirs = sockets.socketpair()
         with closing(channel):
             with closing(theirs):
-                process = self._request(spec, theirs, (stdin, stdout, stderr), kind)
+                process = self._request(spec, theirs, (stdin, stdout, stderr), kind, group)
             try:
                 with suppress(BrokenPipeError, ConnectionResetError):  # it is gone already: what follows says so
                     channel.sendall(len(plan).to_bytes(4, "little") + plan)
@@ -191,14 +184,23 @@ class Launcher:
                 raise
         return process
 
+    def join(self, directories: Iterable[Path]) -> None:
+        """Put the launcher, and with it all it gives birth to from now on, into control groups; SetupError."""
+        ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
+        with closing(ours):
+            with closing(theirs):
+                self._send(("join", *groups_by_version(directories)), [theirs.fileno()])
+            answer = ours.recv(_MOST_BYTES)
+        if not answer:
+            raise _ended()
+        number, path = marshal.loads(answer)
+        if number:
+            raise SetupError("cgroup", number, os.fsdecode(path))
+
     def close(self) -> None:
         """Kill every container that still runs, end the launcher and wait until both are done."""
         with self._lock:
-            if self._control.fileno() < 0:
-                return
-            self._control.close()
-            with suppress(ChildProcessError):  # a caller that ignores SIGCHLD has nothing to reap
-                os.waitpid(self.pid, 0)
+            self._started.close()
 
     def _program(self, spec: Spec) -> bytes:
         """Return the compiled filter, made once per profile and set of capabilities."""
@@ -214,39 +216,46 @@ class Launcher:
         return self._programs[key]
 
     def _request(
-        self, spec: Spec, channel: sockets.socket, stdio: tuple[int, int, int], kind: tuple[str, bytes, bool]
+        self,
+        spec: Spec,
+        channel: sockets.socket,
+        stdio: tuple[int, int, int],
+        kind: tuple[str, bytes, bool],
+        group: str,
     ) -> Process:
+        streams = () if spec.process.terminal else stdio
+        netns = spec.network.path if isinstance(spec.network, JoinNetwork) else ""
         ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
-        with closing(theirs):
-            streams = () if spec.process.terminal else stdio
-            fds = [channel.fileno(), theirs.fileno(), *streams]
-            netns = -1
-            if isinstance(spec.network, JoinNetwork):
-                try:
-                    netns = os.open(spec.network.path, os.O_RDONLY | os.O_CLOEXEC)
-                except OSError as error:
-                    ours.close()
-                    raise SetupError("namespaces", error.errno or 0, spec.network.path) from None
-                fds.append(netns)
-            try:
-                with self._lock:
-                    rights.send(self._control, marshal.dumps((len(streams), *kind)), fds)
-            except OSError as error:
-                ours.close()
-                raise LauncherError(f"the launcher does not answer: {error.strerror}") from error
-            finally:
-                if netns >= 0:
-                    os.close(netns)
+        opened: list[int] = []
         try:
-            data, fds = rights.receive(ours, 32, 1)
-        except ConnectionResetError:
-            data, fds = b"", []
-        if not fds:
-            ours.close()
+            with closing(theirs):
+                for path, stage in ((netns, "namespaces"), (group, "cgroup")):
+                    if path:
+                        opened.append(_open(path, stage))
+                request = "spawn", len(streams), (bool(netns), bool(group)), kind
+                self._send(request, [channel.fileno(), theirs.fileno(), *streams, *opened])
+            try:
+                data, fds = rights.receive(ours, 32, 1)
+            except ConnectionResetError:
+                data, fds = b"", []
             if not data:
-                raise LauncherError("the launcher ended unexpectedly", hint="its message is on standard error")
-            raise SetupError("namespaces", int(data), "")
+                raise _ended()
+            if not fds:
+                raise SetupError("namespaces", int(data), "")
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            for fd in opened:
+                os.close(fd)
         return Process(pid=int(data), pidfd=fds[0], status=ours, rootfs=spec.rootfs)
+
+    def _send(self, request: tuple[object, ...], fds: Sequence[int]) -> None:
+        try:
+            with self._lock:
+                rights.send(self._control, marshal.dumps(request), fds)  # type: ignore[arg-type]  # plain values only
+        except OSError as error:
+            raise LauncherError(f"the launcher does not answer: {error.strerror}") from error
 
     def _follow(self, channel: sockets.socket, process: Process, hook: Callable[[int], None] | None) -> None:
         """Read what the container's setup reports until its exec closes the channel."""
@@ -272,6 +281,17 @@ class Launcher:
             raise LauncherError("the container was killed while it was set up", hint="look for the OOM killer in dmesg")
 
 
+def _open(path: str, stage: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SetupError(stage, error.errno or 0, path) from None
+
+
+def _ended() -> LauncherError:
+    return LauncherError("the launcher ended unexpectedly", hint="its message is on standard error")
+
+
 def _receive(channel: sockets.socket, process: Process) -> tuple[Any, ...]:
     """Return one report, () at the end; a descriptor beside it is the terminal's."""
     try:
@@ -292,60 +312,3 @@ def _readable(fd: int, timeout: float) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(timeout * 1000))
-
-
-def _execute(control: sockets.socket, last_will: Sequence[str]) -> int:
-    if not sys.executable:
-        raise LauncherError("the path of the Python interpreter is unknown", hint="set sys.executable")
-    actions = [(os.POSIX_SPAWN_DUP2, control.fileno(), 0)]
-    argv = [sys.executable, "-I", "-S", _FORK_PROGRAM, *last_will]
-    program, mounted = _read_only_interpreter()
-    try:
-        return os.posix_spawn(program, argv, {}, file_actions=actions, setsid=True)
-    except OSError as error:
-        raise LauncherError(f"cannot start {sys.executable}: {error.strerror}") from error
-    finally:
-        if mounted >= 0:
-            os.close(mounted)
-
-
-def _read_only_interpreter() -> tuple[str, int]:
-    """Return a path of the interpreter on a read-only mount that nobody else sees, and its descriptor.
-
-    /proc/PID/exe of the launcher and its forks then leads to a file that cannot be written, whatever a container comes
-    by (CVE-2019-5736). Where such a mount is not to be had, `runner/child.py` still refuses to execute such links.
-    """
-    try:
-        mounted = syscalls.open_tree(syscalls.AT_FDCWD, os.fsencode(os.path.realpath(sys.executable)), recursive=False)
-    except OSError:
-        return sys.executable, -1
-    try:
-        syscalls.mount_setattr(mounted, recursive=False, set_=syscalls.MOUNT_ATTR_RDONLY)
-    except OSError:
-        os.close(mounted)
-        return sys.executable, -1
-    return f"/proc/self/fd/{mounted}", mounted
-
-
-def _fork(control: sockets.socket, last_will: Sequence[str]) -> int:
-    """Fork this interpreter, which has one thread, into a launcher.
-
-    Safe because no other thread can hold a lock at this moment. What the fork shares of the caller's open files it
-    drops at once, so that the end of the caller is seen and nothing of it is kept open. Its interpreter is not on a
-    read-only mount: that no container executes /proc/self/exe rests on `runner/child.py` refusing to.
-    """
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        from runner import launcher  # noqa: PLC0415  (the caller's side never needs it)
-
-        os.setsid()
-        own = os.dup2(control.fileno(), 3, inheritable=False)
-        syscalls.close_range(4, 0xFFFFFFFF, 0)
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(null, 0)
-        os.dup2(null, 1)
-        launcher.main(own, tuple(last_will))
-    finally:
-        os._exit(125)

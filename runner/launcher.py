@@ -106,15 +106,37 @@ class Launcher:
         data, fds = rights.receive(self._control, _MOST_BYTES, child.MOST_FDS)
         if not data:
             return False
-        streams, network, furniture, more = marshal.loads(data)
+        name, *values = marshal.loads(data)
+        if name == "join":
+            self._join(fds[0], *values)
+        else:
+            self._spawn(fds, *values)
+        return True
+
+    def _join(self, answer: int, groups: tuple[bytes, ...], unified: bytes) -> None:
+        """Move this process into groups; answer with an errno and a path, 0 and nothing if that went well."""
+        result = 0, b""
+        try:
+            child.join(groups, unified)
+        except OSError as error:
+            result = error.errno or 0, error.filename
+        os.write(answer, marshal.dumps(result))
+        os.close(answer)
+
+    def _spawn(self, fds: list[int], streams: int, places: tuple[bool, bool], kind: tuple[str, bytes, bool]) -> None:
+        """Give birth to a container; `places` says whether there are descriptors of a network namespace and a group."""
+        network, furniture, more = kind
         channel, status_fd, *others = fds
         status = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, status_fd)
         stdio, joined = others[:streams], others[streams:]
-        netns = joined[0] if joined else None
+        netns = joined[0] if places[0] else None
+        group = joined[-1] if places[1] else None
         try:
             expected = self._take_expected(network, furniture, netns)
             if expected is None:
-                pid = self._fork(lambda: child.become(channel, stdio, netns, self._self))
+                pid = self._fork(
+                    lambda grouped: child.become(channel, stdio, netns, self._self, grouped=grouped), group=group
+                )
                 pidfd = os.pidfd_open(pid)
             else:
                 pid, pidfd = expected.hand_over(channel, stdio)
@@ -132,21 +154,22 @@ class Launcher:
         finally:
             for fd in joined:
                 os.close(fd)
-        return True
 
-    def _fork(self, become: Callable[[], NoReturn]) -> int:
+    def _fork(self, become: Callable[..., NoReturn], *, group: int | None = None) -> int:
+        """Fork into a pid namespace of its own; `become` is told whether it was `grouped`: born in that group, too."""
+        if group is not None:
+            try:
+                pid = syscalls.clone_into(group, syscalls.CLONE_NEWPID)
+            except OSError:  # before Linux 5.7, or where a filter forbids it: it will join by itself
+                pass
+            else:
+                return _run(pid, lambda: become(grouped=True))
         # Only the next child is born into a new pid namespace; this process and its later children stay where they are.
         syscalls.unshare(syscalls.CLONE_NEWPID)
         try:
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    become()
-                finally:
-                    os._exit(125)  # whatever happens: this process must not go on as a second launcher
+            return _run(os.fork(), lambda: become(grouped=False))
         finally:
             syscalls.setns(self._own_pids, syscalls.CLONE_NEWPID)
-        return pid
 
     def _adopt(self, pid: int, pidfd: int, status: sockets.socket) -> None:
         self._children[pidfd] = (pid, status)
@@ -160,7 +183,7 @@ class Launcher:
         """Give birth to a container that is still to be asked for; where that cannot be, it is born when it is."""
         ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
 
-        def become() -> NoReturn:
+        def become(*, grouped: bool) -> NoReturn:  # noqa: ARG001 - the groups are the launcher's
             ours.close()
             child.become_later(theirs, network, furniture, netns, self._self)
 
@@ -199,6 +222,16 @@ class Launcher:
             signals.pidfd_send_signal(pidfd, signals.SIGKILL)
         while self._children:
             self._reap(next(iter(self._children)))
+
+
+def _run(pid: int, become: Callable[[], NoReturn]) -> int:
+    """Return the child's pid; in the child, become what it is to be."""
+    if pid == 0:
+        try:
+            become()
+        finally:
+            os._exit(125)  # whatever happens: this process must not go on as a second launcher
+    return pid
 
 
 def _default_signals() -> None:

@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from runner.launch import Process
     from runner.network import Endpoint, NetworkNamespace
     from runner.ports import Port
+    from runner.started import Started
 
 HOSTS, RESOLV_CONF, HOSTNAME = "hosts", "resolv.conf", "hostname"
 """The files of a container's directory that are mounted over those in /etc."""
@@ -65,9 +65,9 @@ class Supervisor:
     """One container's supervisor; `container` is locked by this process and was not started yet.
 
     `stdin`, `stdout` and `stderr` are where its input comes from and its output goes to, None for nowhere: its stdin
-    is then /dev/null, or with `keep_stdin` open without ever having anything to read. `problems` tells afterwards what
-    went wrong without ending it; `ending` is true from when nothing is left but to clean up, which should not be
-    interrupted.
+    is then /dev/null, or with `keep_stdin` open without ever having anything to read. `started` is its launcher, which
+    it closes, if there is one already. `problems` tells afterwards what went wrong without ending it; `ending` is true
+    from when nothing is left but to clean up, which should not be interrupted.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Supervisor:
         stdout: int | None = None,
         stderr: int | None = None,
         keep_stdin: bool = False,
+        started: Started | None = None,
     ) -> None:
         self.problems: list[str] = []
         self.oom_killed = False
@@ -89,6 +90,7 @@ class Supervisor:
         self._bundle = bundle
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         self._keep_stdin = keep_stdin
+        self._started = started
         self._process: Process | None = None
         self._code: int | None = None
         self._pumps: list[Pump] = []
@@ -150,11 +152,12 @@ class Supervisor:
     def _start(self, stack: contextlib.ExitStack) -> tuple[Process, str, tuple[str, ...]]:
         from runner.lastwill import last_will  # noqa: PLC0415
         from runner.launch import Launcher  # noqa: PLC0415 - the builder has its own way to get one
+        from runner.started import Started  # noqa: PLC0415
 
         bundle, container = self._bundle, self._container
-        # First of all: it is forked from this process while that has one thread and few descriptors.
-        launcher = Launcher.start(
-            in_process=threading.active_count() == 1, last_will=last_will(containers=self._containers.root)
+        # First of all, unless it was started before: a fork of this process while that has one thread.
+        launcher = Launcher(
+            self._started or Started.start(in_process=True, last_will=last_will(containers=self._containers.root))
         )
         stack.callback(launcher.close)
         spec = bundle.spec

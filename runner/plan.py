@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import resource
 import stat
+from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any, assert_never
 
 from runner import caps, syscalls
@@ -81,7 +83,7 @@ def compile_plan(spec: Spec, program: bytes, *, hook: bool) -> dict[str, Any]:
         "domainname": os.fsencode(spec.domainname),
         "network": _network(spec),
         "hook": hook,
-        "cgroups": tuple(os.fsencode(path) for path in spec.cgroups),
+        "cgroups": groups_by_version(spec.cgroups),
         "sysctl": tuple(_sysctl(spec, key, value) for key, value in spec.sysctl),
         "seccomp": program,
         "no_new_privileges": process.no_new_privileges,
@@ -99,6 +101,13 @@ def compile_plan(spec: Spec, program: bytes, *, hook: bool) -> dict[str, Any]:
         "args": tuple(_text(arg) for arg in process.args),
         "env": tuple(_variable(entry) for entry in process.env if "=" in entry),
     }
+
+
+def groups_by_version(directories: Iterable[Path]) -> tuple[tuple[bytes, ...], bytes]:
+    """Return the directories that are groups of version 1, and the one of version 2 or nothing."""
+    paths = [os.fsencode(path) for path in directories]
+    unified = next((path for path in paths if os.path.exists(path + b"/cgroup.events")), b"")
+    return tuple(path for path in paths if path != unified), unified
 
 
 def _furniture(spec: Spec) -> tuple[dict[str, Any], dict[str, Any]]:

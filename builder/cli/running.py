@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from layerstore.platforms import Platform
     from runner.container import Container, Containers
     from runner.monitor import Supervisor
+    from runner.started import Started
 
 _NOT_FORWARDED = frozenset(
     {
@@ -50,11 +51,28 @@ def run(settings: Settings, given: dict[str, Any]) -> int:
         options = _options(settings, given)
         if options.terminal and options.interactive and not options.detach and not settings.stdin_tty:
             raise _refused("the input device is not a terminal", "leave -t out where input comes from a file or a pipe")
-        with _Signals() as signals:
+        with _Signals() as signals, _launcher(settings, options) as started:
             containers, container, prepared = _create(settings, options, given["pull"], given["platform"])
             if options.detach:
                 return _detach(containers, container, prepared, options)
-            return _attach(containers, container, prepared, options, signals)
+            return _attach(containers, container, prepared, options, signals, started)
+
+
+@contextlib.contextmanager
+def _launcher(settings: Settings, options: RunOptions) -> Iterator[Started | None]:
+    """Start the launcher of a container in the foreground while little is loaded: it loads what it needs meanwhile."""
+    if options.detach:
+        yield None
+        return
+    from builder.cli.state import containers_directory  # noqa: PLC0415
+    from runner.lastwill import last_will  # noqa: PLC0415
+    from runner.started import Started  # noqa: PLC0415
+
+    started = Started.start(in_process=True, last_will=last_will(containers=containers_directory(settings)))
+    try:
+        yield started
+    finally:
+        started.close()
 
 
 def _create(
@@ -142,7 +160,12 @@ def _detach(containers: Containers, container: Container, prepared: Prepared, op
 
 
 def _attach(
-    containers: Containers, container: Container, prepared: Prepared, options: RunOptions, signals: _Signals
+    containers: Containers,
+    container: Container,
+    prepared: Prepared,
+    options: RunOptions,
+    signals: _Signals,
+    started: Started | None,
 ) -> int:
     from runner.monitor import Supervisor  # noqa: PLC0415
 
@@ -153,6 +176,7 @@ def _attach(
         stdin=0 if options.interactive else None,
         stdout=1,
         stderr=2,
+        started=started,
     )
     signals.supervisor = supervisor
     sys.stdout.flush()

@@ -17,7 +17,12 @@ def containers_of(settings: Settings) -> Containers:
     """Return the containers of the store that `settings` name."""
     from runner.container import Containers  # noqa: PLC0415 - not for --help
 
-    return Containers(settings.root / "containers", clock=settings.clock)
+    return Containers(containers_directory(settings), clock=settings.clock)
+
+
+def containers_directory(settings: Settings) -> Path:
+    """Return where the containers of the store that `settings` name are."""
+    return settings.root / "containers"
 
 
 def state_directory(settings: Settings) -> Path:

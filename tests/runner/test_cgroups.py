@@ -41,7 +41,7 @@ def create(limits: Limits | None = None, name: str = "one") -> Cgroup:
 
 def start(group: Cgroup, script: str) -> subprocess.Popen[str]:
     """A shell that joins the group and runs `script`."""
-    join = "; ".join(f"echo $$ > {path}" for path in group.join_paths)
+    join = "; ".join(f"echo $$ > {path}/cgroup.procs" for path in group.directories)
     return subprocess.Popen(
         ["sh", "-c", f"{join}; {script}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -88,7 +88,7 @@ def test_limits_are_written() -> None:
 def test_memory_limit_kills_and_is_told() -> None:
     """A process that takes more memory than allowed is killed, and the group says so."""
     group = create(Limits(memory=32 << 20, memory_swap=32 << 20))
-    paths = [str(path) for path in group.join_paths]
+    paths = [str(path / "cgroup.procs") for path in group.directories]
     program = f"import os\nfor p in {paths}: open(p, 'w').write(str(os.getpid()))\nb = bytearray(b'x') * (200 << 20)"
     status = subprocess.run([sys.executable, "-S", "-c", program], check=False).returncode
     stats = group.stats()
@@ -305,6 +305,6 @@ def test_no_cgroups_at_all(tmp_path: Path) -> None:
     group.kill()
     group.remove()
 
-    assert () == group.join_paths
+    assert () == group.directories
     with pytest.raises(RunnerError, match="no writable pids controller"):
         Cgroup.create("one", Limits(pids=5), root=tmp_path)

@@ -38,7 +38,7 @@ def test_steps_make_nodes_and_do_not_open_them(bench: Bench) -> None:
     """Root in a container may make a node of any device, in its root and in /dev; only docker's defaults open."""
     before = groups()
     with Launcher.start() as launcher:
-        group = DeviceGroup.confine(launcher.pid)
+        group = DeviceGroup.confine(launcher)
         text = replace(bench, launcher=launcher).sh(SCRIPT)
     group.remove()
     group.remove()
@@ -51,10 +51,10 @@ def test_what_a_killed_build_left_goes_with_the_next() -> None:
     """An empty group of steps is taken away by the next build; one with members stays."""
     dead = Cgroup.create(f"{GROUP_PREFIX}dead", Limits(devices=True), counted=False)
     with Launcher.start() as first, Launcher.start() as second:
-        living = DeviceGroup.confine(first.pid)
+        living = DeviceGroup.confine(first)
         assert not any(path.exists() for path in dead.directories)
         kept = groups()
-        other = DeviceGroup.confine(second.pid)
+        other = DeviceGroup.confine(second)
         assert set(kept) < set(groups())
     other.remove()
     living.remove()
@@ -63,4 +63,4 @@ def test_what_a_killed_build_left_goes_with_the_next() -> None:
 def test_host_without_groups(tmp_path: Path) -> None:
     """A host that cannot confine steps says so."""
     with Launcher.start() as launcher, pytest.raises(UnsupportedError, match="devices"):
-        DeviceGroup.confine(launcher.pid, root=tmp_path)
+        DeviceGroup.confine(launcher, root=tmp_path)
