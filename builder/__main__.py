@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from builder.cli import main
+from builder.cli import script
 
-main()
+script()

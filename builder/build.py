@@ -30,6 +30,7 @@ from builder.sources import ImageSources
 from grammar import Diagnostic, Position, Severity, Span
 from grammar.record import Record, field
 from layerstore import DiffId, Image, ImageId, Store
+from layerstore.lease import LOOKBACK_NS
 from layerstore.reference import Reference
 
 if TYPE_CHECKING:
@@ -48,10 +49,7 @@ UNDATED_NS = 1_000_000_000 * 1_000_000_000
 """The time of what has none of its own, a directory made for a COPY or a heredoc: fixed, so that the same content makes
 the same layer, and after 1980, since zip archives know no earlier time."""
 
-
 _EPOCH = "SOURCE_DATE_EPOCH"
-_LOOKBACK_NS = 600 * 1_000_000_000
-"""How long after a build another one finds the same without noting that it is used: that writes nothing at all."""
 
 
 class BuildOptions(Record):
@@ -138,7 +136,7 @@ def build(
         _quoting(dockerfile.ast),
         contextlib.ExitStack() as ending,
         Export(progress, clock) as export,
-        store.lease(lookback=_LOOKBACK_NS),
+        store.lease(lookback=LOOKBACK_NS),
     ):
         options = _dated(dockerfile, options, remotes)
         several = len(options.platforms) > 1

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layerstore.durable import step
 from layerstore.errors import StoreUnusable
 from layerstore.lock import hold
+
+if TYPE_CHECKING:
+    import sqlite3
+else:
+    import _sqlite3 as sqlite3  # without the adapters for dates, which take longer to load than all else here
 
 FORMAT = 4
 _BUSY_SECONDS = 60.0

@@ -5,7 +5,6 @@ Text form as in the OCI image specification (descriptor.md, "Digests"): `sha256:
 
 from __future__ import annotations
 
-import hashlib
 import re
 from functools import lru_cache
 from typing import Self
@@ -28,6 +27,8 @@ class Digest(str):
     @classmethod
     def of(cls, data: bytes) -> Self:
         """Return the digest of `data`."""
+        import hashlib  # noqa: PLC0415 - it loads OpenSSL, and who reads what was made has nothing to hash
+
         return cls("sha256:" + hashlib.sha256(data).hexdigest())
 
     @property

@@ -18,6 +18,9 @@ from types import TracebackType
 from layerstore.home import Home
 from layerstore.lock import clear, hold, take
 
+LOOKBACK_NS = 600 * 1_000_000_000
+"""How long what was used counts as used for those that use it often: doing so again then writes nothing at all."""
+
 PREFIX = b"lease-"
 _SWEEP = b"sweep"
 

@@ -83,10 +83,11 @@ def _create(
 
     from builder.cli.state import containers_of, state_directory  # noqa: PLC0415
     from builder.runspec import Place, make_directories, prepare  # noqa: PLC0415 - not for --help
+    from layerstore.lease import LOOKBACK_NS  # noqa: PLC0415
     from runner.container import new_id  # noqa: PLC0415
 
     containers = containers_of(settings)
-    with settings.open_store() as store, store.lease():
+    with settings.open_store() as store, store.lease(lookback=LOOKBACK_NS):
         image = _image(settings, store, options.image, pull, platform)
         view = store.layers.view(image.layers)
         identity = new_id()

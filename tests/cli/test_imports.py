@@ -16,18 +16,18 @@ from tests.runcli import REPOSITORY, Cli
 
 HEAVY = frozenset(
     {"asyncio", "click", "ctypes", "dataclasses", "email", "grammar", "inspect", "json", "lark", "layerstore.layers",
-     "pyroute2", "runner.spec", "socket", "sqlite3", "subprocess", "tqdm", "urllib3", "zstandard"}
+     "pyroute2", "runner.spec", "socket", "_sqlite3", "subprocess", "tqdm", "urllib3", "zstandard"}
 )  # fmt: skip
 """Modules of 2 ms and more, and those of our own that bring many others."""
 
-STORE = frozenset({"click", "inspect", "json", "sqlite3"})
+STORE = frozenset({"click", "inspect", "json", "_sqlite3"})
 """What any command needs that looks into the store, with click for the command line (`inspect` is click's)."""
 
 SIZES = STORE | {"layerstore.layers"}
 
 DOCKERFILE = frozenset({"click", "grammar", "inspect"})
 
-RUN = frozenset({"ctypes", "json", "layerstore.layers", "runner.spec", "sqlite3"})
+RUN = frozenset({"ctypes", "json", "layerstore.layers", "runner.spec", "_sqlite3"})
 
 SEEN = """
 import atexit, sys
@@ -54,7 +54,7 @@ def loaded(root: Path, *words: str) -> frozenset[str]:
         (("inspect", "box"), SIZES),
         (("history", "box"), SIZES),
         (("ps", "-a"), frozenset({"click", "inspect", "json"})),
-        (("targets", "examples/hello/Dockerfile"), DOCKERFILE | {"json", "sqlite3"}),
+        (("targets", "examples/hello/Dockerfile"), DOCKERFILE | {"json", "_sqlite3"}),
         (("parse", "examples/hello/Dockerfile"), DOCKERFILE | {"json"}),
         (("fmt", "--check", "examples/hello/Dockerfile"), DOCKERFILE),
     ],
