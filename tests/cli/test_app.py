@@ -14,7 +14,7 @@ from builder.cli.app import COMMANDS, app
 from builder.version import VERSION
 from tests.cli.conftest import PROJECT, Pybuild
 
-HEAVY = {"asyncio", "lark", "pyroute2", "sqlite3", "subprocess", "tqdm", "urllib3", "zstandard"}
+HEAVY = {"asyncio", "lark", "pyroute2", "_sqlite3", "subprocess", "tqdm", "urllib3", "zstandard"}
 
 
 def loaded(pybuild: Pybuild, *words: str) -> set[str]:
@@ -48,6 +48,36 @@ def test_version_imports_nothing(pybuild: Pybuild) -> None:
 
     assert set() == modules & (HEAVY | {"click", "dataclasses", "re"})
     assert {"builder", "builder.cli", "builder.version"} == {name for name in modules if name.startswith("builder")}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_quick_end_of_the_process(pybuild: Pybuild, asked: bool) -> None:
+    """What was written arrives, the status too, and what asked to be called at exit is called."""
+    register = "import atexit; atexit.register(print, 'the end')\n" if asked else ""
+    code = (
+        f"{register}import sys\nfrom builder.cli import script\n"
+        "print('begun')\nsys.argv[1:] = ['inspect', 'no-such']\nscript()\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=pybuild.base(), cwd=pybuild.cwd, capture_output=True, text=True, check=False)
+
+    assert (1, "begun\nthe end\n" if asked else "begun\n") == (done.returncode, done.stdout)
+    assert "no-such" in done.stderr
+
+
+def test_output_that_cannot_be_written_is_a_failure(pybuild: Pybuild) -> None:
+    """A full device under stdout is told by the status."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "builder", "--version"],
+            env=pybuild.base(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert done.returncode != 0
+    assert b"No space left" in done.stderr
 
 
 def test_version_is_fast(pybuild: Pybuild) -> None:
