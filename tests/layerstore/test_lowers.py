@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 LAYERS = 75
-ENOUGH = 10
+ENOUGH = 20
 """Uses after which what can be merged is."""
 
 
@@ -185,7 +185,7 @@ UNFIT: dict[str, Callable[[Path], object]] = {
     "an attribute": lambda root: os.setxattr(root / "file1", "user.name", b"value"),
     "a device": lambda root: os.mknod(root / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3)),
     "a fifo": lambda root: os.mkfifo(root / "fifo"),
-    "many files": lambda root: [(root / f"many{n}").write_bytes(b"") for n in range(70)],
+    "many files": lambda root: [(root / f"many{n}").write_bytes(b"") for n in range(20)],
     "many bytes": lambda root: (root / "large").write_bytes(bytes(200_000)),
     "what was a file and is a directory": lambda root: replace(root / "base"),
 }
