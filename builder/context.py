@@ -23,6 +23,7 @@ _KINDS = {**KINDS, stat.S_IFSOCK: Kind.FILE}
 _CAPABILITY = "security.capability"
 _MAX_LINKS = 255
 _NOTHING = Inline(b"")
+_FEW = 64
 _NO_DEVICE = (0, 0)
 _NAME = itemgetter(0)
 _FORMAT = 0o170000  # S_IFMT, which the module has as a function only
@@ -175,7 +176,9 @@ class LocalContext:
             above = self.host(os.fsencode(text)) + b"/"
             names = os.fsencode("\0".join(directory.names)).split(b"\0") if directory.names else []
             found += zip([above + name for name in names], directory.names.values(), strict=True)
-        if found:
+        # Where a few are new, all are: a new checkout. Who needs digests looks them up in any case.
+        few = found[:: len(found) // _FEW + 1]
+        if any(files.lookup([Stamp.of(status) for _, status in few])):
             digests = files.lookup([Stamp.of(status) for _, status in found])
             self.recalled.update(
                 {one[0]: digest for one, digest in zip(found, digests, strict=True) if digest is not None}

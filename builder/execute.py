@@ -350,8 +350,8 @@ class Executor:
     def _is_new(self, vertex: Vertex, inputs: Sequence[Result]) -> bool:
         """Say whether a copy cannot be cached: it must not be, or nobody has read its sources and it was never done.
 
-        Nor was it ever done of these if they are large and pieces of them were never seen. Its files are read once,
-        while the layer is written, and only after that its key is known.
+        Nor was it ever done of these if they are large, or many and new, and pieces of them were never seen. Its files
+        are read once, while the layer is written, and only after that its key is known.
         """
         op = vertex.op
         assert isinstance(op, CopyOp)
@@ -362,12 +362,15 @@ class Executor:
         lineage = self._lineage(op, vertex)
         if not lineage.is_known():
             return True
-        sample = self._selection(op, vertex, inputs).sample(self.store.files)
-        return sample is not None and not lineage.has_seen(sample)
+        samples = self._selection(op, vertex, inputs).samples(self.store.files)
+        return not lineage.has_seen(samples)
 
     def _made_unread(self, vertex: Vertex, op: CopyOp, inputs: Sequence[Result]) -> Result:
         """Make a copy first and see then what it was a copy of; layers that were made of the same still count."""
         dest = self._dest(op, inputs)
+        selection = self._selection(op, vertex, inputs)
+        if vertex.ignore_cache:
+            selection.recall(self.store.files)
         plan = self._plan(op, vertex, inputs, dest)
         lineage = self._lineage(op, vertex)
         from layerstore import Contents  # noqa: PLC0415 - a cached build makes no layer
@@ -382,7 +385,7 @@ class Executor:
         reusable = self._reusable(vertex, key_of(listed), dest)
         if reusable is None:
             self._keep_facts(listed, plan, made)
-        lineage.note(made.layer, self._selection(op, vertex, inputs).sample(self.store.files))
+        lineage.note(made.layer, selection.samples(self.store.files))
         return self._kept(key_of(step), step, reusable or made, inputs[0])
 
     def _copied(self, vertex: Vertex, op: CopyOp, inputs: Sequence[Result]) -> MadeLayer:
@@ -405,7 +408,7 @@ class Executor:
                 "the sources changed while they were copied", hint="build again once nothing writes to them"
             )
         self._keep_facts(listed, plan, made)
-        lineage.note(made.layer, selection.sample(self.store.files))
+        lineage.note(made.layer, selection.samples(self.store.files))
         return made
 
     def _plan(self, op: CopyOp, vertex: Vertex, inputs: Sequence[Result], dest: FileTree | None) -> CopyPlan:

@@ -5,6 +5,8 @@ Hints: whoever follows them saves work, and makes the same layer as without them
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from builder.cachekey import definition, key_of
 from builder.ops import CopyOp
 from layerstore import CacheRecord, DiffId, Store
@@ -36,18 +38,18 @@ class Lineage:
             return None
         return DiffId(next((layer for place, layer in past if place == self._place), past[0][1]))
 
-    def has_seen(self, sample: str) -> bool:
-        """Say whether a selection with this sample was ever copied, as far as that is remembered."""
-        return sample in (self._store.cache.note(self._seen) or ())
+    def has_seen(self, samples: Sequence[str]) -> bool:
+        """Say whether a selection with each of these samples was ever copied, as far as that is remembered."""
+        return not samples or set(samples) <= set(self._store.cache.note(self._seen) or ())
 
-    def note(self, layer: DiffId, sample: str | None) -> None:
-        """Remember what it has made now, and the sample of what that was a copy of, if it has one."""
+    def note(self, layer: DiffId, samples: Sequence[str]) -> None:
+        """Remember what it has made now, and the samples of what that was a copy of."""
         past = [(place, diff_id) for place, diff_id in self._past() if place != self._place]
         past.insert(0, (self._place, layer))
         self._store.cache.put(CacheRecord(key=self.key, result=past[:_MOST]))
-        if sample is not None:
-            seen = [one for one in self._store.cache.note(self._seen) or () if one != sample]
-            self._store.cache.keep_note(self._seen, [sample, *seen[: _MOST_SAMPLES - 1]])
+        if samples:
+            seen = [one for one in self._store.cache.note(self._seen) or () if one not in samples]
+            self._store.cache.keep_note(self._seen, [*samples, *seen][:_MOST_SAMPLES])
 
     def _past(self) -> list[tuple[str, str]]:
         records = self._store.cache.find(self.key)

@@ -165,7 +165,7 @@ class Selection:
         self._exclude = _excluding(spec.exclude) if spec.exclude else None
         self._fingerprint: tuple[bytes | None, int] | None = None
         self._walked: dict[int, list[Found]] = {}
-        self._sample: str | None = None
+        self._samples: tuple[str, ...] | None = None
         self._files: list[Entry] | None = None
 
     def walk(self, item: Item) -> list[Found]:
@@ -229,17 +229,27 @@ class Selection:
         fingerprint, _ = self._seen()
         return None if fingerprint is None else files.selection(fingerprint)
 
-    def sample(self, files: FileDigests) -> str | None:
-        """Return what a few pieces of each large file tell of the content, None if no file is large.
+    def samples(self, files: FileDigests) -> tuple[str, ...]:
+        """Return what a few pieces of the content tell of it: of each large file, and of many that were never seen.
 
-        Selections with different samples have different contents.
+        Selections of which one of these differs have different contents.
         """
-        if self._sample is None:
-            from layerstore.pieces import large_files, sample  # noqa: PLC0415 - a cached build needs none
+        if self._samples is None:
+            from layerstore.pieces import large_files, sample, some_files  # noqa: PLC0415 - a cached build needs none
 
-            self._recall(files)
-            self._sample = sample(large_files(self._regular()))
-        return self._sample or None
+            self.recall(files)
+            regular = self._regular()
+            seen = self.tree.recalled if isinstance(self.tree, LocalContext) else {}
+            new = sum(entry.source not in seen for entry in regular)
+            some = some_files(regular) if new * 2 > len(regular) else []
+            self._samples = tuple(filter(None, (sample(large_files(regular)), sample(some))))
+        return self._samples
+
+    def recall(self, files: FileDigests) -> None:
+        """Look up what is remembered of a context's files, before they are asked for: it need not be looked at then."""
+        if isinstance(self.tree, LocalContext):
+            self._seen()
+            self.tree.recall(files)
 
     def digest(self, files: FileDigests, read: Mapping[bytes, bytes] | None = None) -> Digest:
         """Return the digest of the selected content; what was hashed before and has not changed is not read again.
@@ -329,7 +339,7 @@ class Selection:
 
     def _hash(self, files: FileDigests, read: Mapping[bytes, bytes], *, remember: bool) -> Digest:
         """Hash everything, file digests taken from `read` and `files` where they are known."""
-        self._recall(files)
+        self.recall(files)
         regular = self._regular()
         digests = _data_digests(regular, self.tree, files, read, self._opened() if remember else None)
         self.data = {
@@ -349,10 +359,6 @@ class Selection:
             else:
                 _hash_found(whole, [Found(source + b"F" + item.name, item.entry, direct=True)], rest)
         return Digest("sha256:" + whole.hexdigest())
-
-    def _recall(self, files: FileDigests) -> None:
-        if isinstance(self.tree, LocalContext):
-            self.tree.recall(files)
 
     def _regular(self) -> list[Entry]:
         """Return the files with data, in the order in which they are copied."""

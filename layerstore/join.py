@@ -135,7 +135,7 @@ def join(
         if size > _SMALL or isinstance(entry.source, Stream):
             _pour(entry, _chunks(entry, buffers), tar, tree, contents, version)
             continue
-        recalled = contents.recall(entry) if contents is not None else None
+        recalled = contents.recall(entry) if contents is not None and contents.old is not None else None
         if recalled is not None:
             data, digest = recalled
         else:

@@ -1,4 +1,4 @@
-"""A few pieces of large files, spread evenly over each: what they look like tells what to do before all is read.
+"""A few pieces of large files, and a few of many small ones: what they look like tells what to do before all is read.
 
 Only ever a guess: who follows it does the same work at another time, or keeps the same layer in another form.
 """
@@ -13,6 +13,8 @@ from layerstore.entry import Entry, Kind
 
 _LARGE = 8 << 20
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_MANY = 500
+_SOME = 64
 _SAMPLED = 1 << 12
 _COMPRESSED = 1 << 13
 _MOST_COMPRESSED = 64
@@ -25,13 +27,19 @@ def large_files(entries: Iterable[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.size >= _LARGE and isinstance(entry.source, bytes)]
 
 
-def sample(large: Sequence[Entry]) -> str:
+def some_files(entries: Iterable[Entry]) -> list[Entry]:
+    """Return a few of many small files, spread evenly; none of few."""
+    small = [entry for entry in entries if 0 < entry.size < _LARGE and isinstance(entry.source, bytes)]
+    return small[:: len(small) // _SOME + 1] if len(small) >= _MANY else []
+
+
+def sample(files: Sequence[Entry]) -> str:
     """Return what files look like: equal for equal ones. Empty for none, and where one cannot be read."""
-    if not large:
+    if not files:
         return ""
-    seen = hashlib.sha256(repr([entry.size for entry in large]).encode())
+    seen = hashlib.sha256(repr([entry.size for entry in files]).encode())
     try:
-        for piece in _pieces(large, max(2, min(16, 256 // len(large))), _SAMPLED):
+        for piece in _pieces(files, max(2, min(16, 256 // len(files))), _SAMPLED):
             seen.update(piece)
     except OSError:
         return ""  # who reads it as a whole says why
@@ -58,13 +66,13 @@ def shrink(entries: Sequence[Entry]) -> bool:
     return len(zstandard.ZstdCompressor(level=1).compress(data)) < _SHRINKS * len(data)
 
 
-def _pieces(large: Sequence[Entry], count: int, length: int) -> Iterator[bytes]:
+def _pieces(files: Sequence[Entry], count: int, length: int) -> Iterator[bytes]:
     """Yield `count` pieces of `length` bytes of each file, from its beginning to its end. OSError."""
-    for entry in large:
+    for entry in files:
         assert isinstance(entry.source, bytes)
         fd = os.open(entry.source, _FLAGS)
         try:
             for number in range(count):
-                yield os.pread(fd, length, (entry.size - length) * number // (count - 1))
+                yield os.pread(fd, length, max(0, entry.size - length) * number // (count - 1))
         finally:
             os.close(fd)

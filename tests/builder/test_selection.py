@@ -14,6 +14,7 @@ import pytest
 from builder.context import LocalContext
 from builder.copy import CopySpec, FileSource, PathSource, TextSource, select
 from builder.dockerignore import IgnoreFile
+from builder.selection import Selection
 from layerstore.digest import Digest
 from layerstore.store import Store
 from layerstore.view import View
@@ -238,17 +239,68 @@ def test_digests_that_were_told(store: Store, root: Path) -> None:
 def test_samples(store: Store, root: Path) -> None:
     """Pieces of large files tell some contents apart, and never tell equal ones apart; small files have no sample."""
 
-    def sample(data: bytes) -> str | None:
+    def sample(data: bytes) -> tuple[str, ...]:
         (root / "src" / "large").write_bytes(data)
         context = LocalContext(root, opened_ns=LATER)
-        return select(CopySpec(sources=(PathSource(b"src"),), dest=b"/"), context).sample(store.files)
+        return select(CopySpec(sources=(PathSource(b"src"),), dest=b"/"), context).samples(store.files)
 
     large = bytes(8 << 20)
-    assert None is sample(large[:-1])
+    assert () == sample(large[:-1])
     known = sample(large)
-    assert known is not None
+    assert 1 == len(known)
     assert known == sample(large)
     for other in (b"1" + large[1:], large[:-1] + b"1", large + b"\0"):
         assert known != sample(other)
     # One byte of a piece that is not looked at.
     assert known == sample(large[:5000] + b"1" + large[5001:])
+
+
+def test_samples_of_many_files_that_were_never_seen(store: Store, root: Path) -> None:
+    """Where nothing is remembered, a few files tell contents apart; a context that was edited has no such sample."""
+
+    def fill(word: str) -> None:
+        for number in range(600):
+            path = root / "src" / str(number)
+            path.unlink(missing_ok=True)
+            path.write_text(f"{word} {number}")
+
+    def selection() -> Selection:
+        spec = CopySpec(sources=(PathSource(b"src"),), dest=b"/")
+        return select(spec, LocalContext(root, opened_ns=LATER))
+
+    fill("one")
+    one = selection().samples(store.files)
+    assert 1 == len(one)
+    fill("two")
+    assert one != selection().samples(store.files)
+    fill("one")
+    assert one == selection().samples(store.files)
+    selection().digest(store.files)
+    for number in range(200):
+        (root / "src" / str(number)).write_text("edited")
+    assert () == selection().samples(store.files)
+
+
+@pytest.mark.root
+def test_remembered_files_have_no_capability(store: Store, root: Path) -> None:
+    """A file that gets a capability is looked at again, one that has it always; the others need not be."""
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")
+    host = os.fsencode(os.path.realpath(root / "src" / "ping"))
+    (root / "src" / "ping").write_text("ping")
+
+    def recalled() -> tuple[bool, tuple[tuple[bytes, bytes], ...]]:
+        context = LocalContext(root, opened_ns=LATER)
+        seen = select(CopySpec(sources=(PathSource(b"src"),), dest=b"/"), context)
+        seen.recall(store.files)
+        [entry] = [entry for entry in context.children(b"src") if entry.path == b"src/ping"]
+        seen.digest(store.files)
+        return host in context.recalled, entry.xattrs
+
+    assert (False, ()) == recalled()
+    assert (True, ()) == recalled()
+    os.setxattr(host, "security.capability", capability)
+    for _ in range(2):
+        assert (False, ((b"security.capability", capability),)) == recalled()
+    os.removexattr(host, "security.capability")
+    assert (False, ()) == recalled()
+    assert (True, ()) == recalled()

@@ -222,3 +222,24 @@ def test_a_damaged_file_of_small_files_costs_time_only(edited: Project, base_sto
     edited.build("-t", "second", ".")
     assert layers(edited, "second") == built_elsewhere(edited, base_store, tmp_path / "elsewhere")
     edited.check()
+
+
+def test_a_new_checkout(project: Project, base_store: Path, tmp_path: Path) -> None:
+    """New files that hold what was copied before are found; those that hold something else make another layer."""
+
+    def check_out(word: str) -> None:
+        for number in range(600):
+            path = project.write(f"src/{number % 7}/{number}", f"{word} {number}\n")
+            os.utime(path, (5, 5))
+
+    project.dockerfile("FROM busybox", "COPY src /app", "RUN cat /app/3/3")
+    check_out("one")
+    project.build(".")
+    check_out("one")
+    assert [True, True] == list(project.cached(".").values())[1:]
+    check_out("two")
+    assert [False, False] == list(project.cached("-t", "two", ".").values())[1:]
+    assert layers(project, "two") == built_elsewhere(project, base_store, tmp_path / "elsewhere")
+    check_out("one")
+    assert [True, True] == list(project.cached(".").values())[1:]
+    project.check()
