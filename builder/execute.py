@@ -369,8 +369,6 @@ class Executor:
         """Make a copy first and see then what it was a copy of; layers that were made of the same still count."""
         dest = self._dest(op, inputs)
         selection = self._selection(op, vertex, inputs)
-        if vertex.ignore_cache:
-            selection.recall(self.store.files)
         plan = self._plan(op, vertex, inputs, dest)
         lineage = self._lineage(op, vertex)
         from layerstore import Contents  # noqa: PLC0415 - a cached build makes no layer
