@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import disks, machine, page
@@ -65,7 +65,10 @@ def main(words: Sequence[str]) -> int:
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(to_json(comparison), indent=1) + "\n")
     if arguments.write:
-        page.save("compare", to_json(comparison))
+        for name, large in (("compare", False), ("large", True)):
+            found = [work for work in comparison.works if work.large == large]
+            if found:
+                page.save(name, to_json(replace(comparison, works=found)))
     return 1 if any(measured.failed for measured in comparison.works) else 0
 
 
@@ -81,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--peers", type=_words, default=list(PEERS), metavar="TOOL,…", help="these peers; none is '' [all]"
     )
-    parser.add_argument("--large", action="store_true", help="also the memory that layers of 0.5, 2 and 8 GB take")
+    parser.add_argument(
+        "--large", action="store_true", help="also the memory that layers of 0.5, 2 and 8 GB take, in 10 minutes"
+    )
     parser.add_argument("--scale", type=float, default=1.0, metavar="FACTOR", help="so many times the files and bytes")
     parser.add_argument("--json", metavar="FILE", help="write all figures to a file")
     parser.add_argument("--write", action="store_true", help="bring docs/benchmarks.md up to date")

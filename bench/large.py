@@ -46,7 +46,7 @@ class Large(Work):
     def __init__(self, place: Path, sizes: Sizes, registry: Registry, layer: Layer) -> None:
         self.name = f"large-{self.verb}-{layer.name}"
         super().__init__(place / self.name, sizes)
-        self.title = f"peak memory: {layer.title} {self.verb}"
+        self.title = f"{layer.title} {self.verb}"
         self.layer = layer
         self.registry = registry
 

@@ -36,7 +36,7 @@ def _lines() -> Iterator[str]:
     yield "# Benchmarks"
     yield ""
     yield "Written by `make bench` from figures that are kept in docs/benchmarks: not edited by hand."
-    for name, section in (("compare", _comparison), ("growth", _growth), ("parse", _parse)):
+    for name, section in (("compare", _comparison), ("large", _large), ("growth", _growth), ("parse", _parse)):
         document = kept(name)
         if document is not None:
             yield ""
@@ -59,11 +59,26 @@ def _comparison(document: Mapping[str, Any]) -> Iterator[str]:
     yield "network unless it says otherwise; contexts and the registry have the same kind of file system as the tools."
     yield "Docker's engine runs all the time; it is the distribution's, as its version says. What is pushed is packed"
     yield "as each does it by default: with gzip, and what pybuild copied with zstd. *cpu* is user and system time,"
-    yield "that of daemons included. Memory is the largest process and what the daemons took in addition. Layers of"
-    yield "gigabytes are done once, the largest by pybuild alone; their memory is the most that all processes had at"
-    yield "one time."
+    yield "that of daemons included. Memory is the largest process and what the daemons took in addition."
     yield ""
     yield from report.table(comparison)
+    yield from _absent(comparison)
+
+
+def _large(document: Mapping[str, Any]) -> Iterator[str]:
+    """The table of `bench.compare --large`."""
+    yield "## Memory for large layers"
+    yield from _machine(document)
+    yield "The most memory that all processes had at one time, daemons' in addition to what they had before, looked at"
+    yield "every 20 ms. Each is done once, the smallest by all tools that can, the others by pybuild. A layer is one"
+    yield "file; what is pulled is unpacked."
+    yield ""
+    comparison = report.from_json(document)
+    yield from report.table(comparison)
+    yield from _absent(comparison)
+
+
+def _absent(comparison: report.Comparison) -> Iterator[str]:
     if comparison.absent:
         yield ""
         yield "Left out: " + "; ".join(f"{name} ({why})" for name, why in comparison.absent.items()) + "."

@@ -57,6 +57,11 @@ class Measured:
     failed: dict[str, str]
 
     @property
+    def large(self) -> bool:
+        """Whether memory is what matters."""
+        return self.budget is not None and self.budget.memory is not None
+
+    @property
     def met(self) -> bool | None:
         """Whether pybuild keeps to the budget; None without one, or without a figure."""
         own = next((one for one in self.figures if one.name == "pybuild"), None)
@@ -139,10 +144,12 @@ def from_json(document: Mapping[str, Any]) -> Comparison:
 def table(comparison: Comparison) -> Iterator[str]:
     """The comparison as lines of Markdown: a row a work, a column a tool."""
     names = list(dict.fromkeys(one.name for work in comparison.works for one in work.figures if not one.floor))
-    yield f"| work | budget | {' | '.join(names)} | floor |"
-    yield f"|---|---|{'---|' * len(names)}---|"
+    floor = any(one.floor for work in comparison.works for one in work.figures)
+    yield f"| work | budget | {' | '.join(names)} |{' floor |' * floor}"
+    yield f"|---|---|{'---|' * len(names)}{'---|' * floor}"
     for work in comparison.works:
-        yield f"| {work.title} | {_budget(work)} | {' | '.join(_cell(work, name) for name in names)} | {_floor(work)} |"
+        cells = " | ".join(_cell(work, name) for name in names)
+        yield f"| {work.title} | {_budget(work)} | {cells} |{f' {_floor(work)} |' * floor}"
 
 
 def _budget(work: Measured) -> str:
@@ -158,6 +165,8 @@ def _cell(work: Measured, name: str) -> str:
     if name not in found:
         return "failed" if name in work.failed else "–"
     one = found[name]
+    if work.large:
+        return _size(one.peak)
     ratio = f" = {one.wall / found['pybuild'].wall:.1f}×" if name != "pybuild" and "pybuild" in found else ""
     return f"{_time(one.wall)}{ratio}<br>least {_time(one.least)}, cpu {_time(one.cpu)}, {_size(one.peak)}"
 

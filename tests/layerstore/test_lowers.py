@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -110,6 +111,25 @@ def test_small_layers_are_merged(store: Store) -> None:
         assert view.trees[: 32 * merged - 1 : -1] == found[:-merged]
         assert found == longer[1:]
         assert shown(store, first) == shown(store, found)
+        lowers.close()
+        assert before == set((store.root / "work").iterdir())
+
+
+def test_copies_that_cannot_be_made_are_done_without(store: Store) -> None:
+    """A step is not refused because a copy found no room: it mounts all layers, and what was begun goes in the end."""
+    with store.lease():
+        view = chain(store)
+        before = set((store.root / "work").iterdir())
+        lowers = store.layers.lowers()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+        try:
+            found = settled(lowers, view)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+        assert view.trees[::-1] == found == settled(lowers, view)
+        assert before < set((store.root / "work").iterdir())
         lowers.close()
         assert before == set((store.root / "work").iterdir())
 
