@@ -74,13 +74,15 @@ class CheckPlanner(Planner):
         self.global_names = {pair.name.text for arg in dockerfile.global_args for pair in arg.pairs}
 
     def check_bases(self) -> None:
-        """Look at the FROM of every stage, which comes before anything is planned."""
+        """Look at the FROM of every stage, which comes before anything is planned; LocatedError."""
         self._check_defaults()
         for stage in self.dockerfile.stages:
             self._check_from(stage)
+            self.check_from(stage)
 
     def check(self, *, whole: bool) -> None:
         """Plan what is to be looked at; the linter gets the findings, LocatedError ends it."""
+        self.check_references()
         needed = range(len(self.dockerfile.stages)) if whole else self._reachable()
         for index in needed:
             self.plan_stage(index)

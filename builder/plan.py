@@ -168,6 +168,9 @@ class Planner:
 
     def plan(self) -> Plan:
         """Plan the target and what it needs."""
+        for written in self.dockerfile.stages:
+            self.check_from(written)
+        self.check_references()
         for index in self._reachable():
             self.plan_stage(index)
         stage = self.plan_stage(self.target)
@@ -330,14 +333,37 @@ class Planner:
             self.instructions.apply(stage, instruction)
         return stage
 
+    def check_from(self, written: grammar.Stage) -> None:
+        """See that the words of a FROM mean something, whether the stage is needed or not. LocatedError."""
+        image = written.from_.image
+        if not self.expand(image, self.globals):
+            message = f"base name ({image.text}) should not be blank"
+            raise self.error("blank-base", message, image.span, hint="give the ARG a default or pass --build-arg")
+        self._platform(written.from_)
+
+    def check_references(self) -> None:
+        """See that the images of all stages can be called as they are. LocatedError."""
+        for written in self.dockerfile.stages:
+            image = written.from_.image
+            name = self.expand(image, self.globals)
+            if name == "scratch" or self._stage_index(name, before=written.index, fold=False) is not None:
+                continue
+            if self.named_context(name) is None and not (written.name and self.named_context(written.name)):
+                self._reference(name, image.span)
+
+    def _reference(self, name: str, span: Span) -> Reference:
+        try:
+            return Reference.parse(name)
+        except InvalidReference as error:
+            detail = str(error).removeprefix(f"invalid image reference {name}")
+            message = f'failed to parse stage name "{name}": invalid reference format{detail}'
+            raise self.error("reference", message, span, hint=getattr(error, "hint", "")) from error
+
     def _start(self, index: int, written: grammar.Stage) -> StageState:
         """Make the state a stage starts with, from its FROM."""
         from_ = written.from_
         platform = self._platform(from_)
         name = self.expand(from_.image, self.globals)
-        if not name:
-            message = f"base name ({from_.image.text}) should not be blank"
-            raise self.error("blank-base", message, from_.image.span, hint="give the ARG a default or pass --build-arg")
         label = "" if self._is_alone() else written.name or f"stage-{index}"
         context = self.named_context(written.name) if written.name else None
         base = self._stage_index(name, before=index, fold=False) if context is None else None
@@ -431,12 +457,7 @@ class Planner:
         key = (name, str(platform))
         if key in self.bases:
             return self.bases[key]
-        try:
-            reference = Reference.parse(name)
-        except InvalidReference as error:
-            detail = str(error).removeprefix(f"invalid image reference {name}")
-            message = f'failed to parse stage name "{name}": invalid reference format{detail}'
-            raise self.error("reference", message, span, hint=getattr(error, "hint", "")) from error
+        reference = self._reference(name, span)
         try:
             base = self.resolver.image(reference, platform)
         except StoreError as error:

@@ -31,7 +31,7 @@ class GrammarError(Exception):
 
 
 class LocatedGrammarError(GrammarError):
-    """Something in a file; `diagnostics` says where, in the order of the file; `source` is the text they quote."""
+    """Something in a file; `diagnostics` says where, the first one to mend first; `source` is the text they quote."""
 
     def __init__(self, diagnostics: tuple[Diagnostic, ...], *, source: str = "", name: str = "Dockerfile") -> None:
         super().__init__(diagnostics[0].message, hint=diagnostics[0].hint)

@@ -13,6 +13,9 @@ from grammar.heredoc import openings
 from grammar.source import Line, Source
 from grammar.text import BLANKS, WIDE_BLANKS, did_you_mean, quote
 
+UNKNOWN_INSTRUCTION = "unknown-instruction"
+"""The code of the fault that tells of one."""
+
 # The shape of each keyword's arguments: a start symbol of dockerfile.lark, and whether a JSON list may stand instead.
 SHAPES = {
     "add": ("list", True),
@@ -150,7 +153,7 @@ def _read(line: Line, offset: int, escape: str, *, trigger: bool = False) -> Nod
         if node.word.text.isupper():
             near = near[:15] + near[15:].upper()
         raise Fault(
-            "unknown-instruction",
+            UNKNOWN_INSTRUCTION,
             f"unknown instruction: {node.word.text}{near}",
             node.word.span,
             "" if near else f"the instructions are {' '.join(known).upper()}",

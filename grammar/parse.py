@@ -8,24 +8,28 @@ from typing import Any
 from grammar.ast import Ast, Instruction
 from grammar.diagnostics import Diagnostic, Span
 from grammar.errors import ParseError
-from grammar.node import Fault, Node, read
+from grammar.node import UNKNOWN_INSTRUCTION, Fault, Node, read
 from grammar.record import Record
 from grammar.source import Source
 from grammar.transform import transform
 
 
 def parse(data: bytes, *, name: str = "Dockerfile") -> Ast:
-    """Return the syntax tree of a Dockerfile; ParseError with located diagnostics. `name` is what errors call it."""
+    """Return the syntax tree of a Dockerfile; ParseError with located diagnostics. `name` is what errors call it.
+
+    As in the reference, what has no shape goes before instructions that mean nothing.
+    """
     source = Source(data, name=name)
     faults: list[Diagnostic] = []
+    senseless: list[Diagnostic] = []
     instructions: list[Instruction] = []
     for node in _nodes(source, faults):
         try:
             instructions.append(transform(node))
         except Fault as fault:
-            faults.append(fault.diagnostic)
-    if faults:
-        raise ParseError(tuple(faults), source=source.text, name=name)
+            senseless.append(fault.diagnostic)
+    if faults or senseless:
+        raise ParseError(_ordered(faults, senseless), source=source.text, name=name)
     return Ast(
         directives=source.directives,
         instructions=tuple(instructions),
@@ -34,6 +38,12 @@ def parse(data: bytes, *, name: str = "Dockerfile") -> Ast:
         source=source.text,
         name=name,
     )
+
+
+def _ordered(faults: list[Diagnostic], senseless: list[Diagnostic]) -> tuple[Diagnostic, ...]:
+    unknown = [one for one in faults if one.code == UNKNOWN_INSTRUCTION]
+    later = sorted((*unknown, *senseless), key=lambda one: one.span.start if one.span else (0, 0))
+    return (*(one for one in faults if one.code != UNKNOWN_INSTRUCTION), *later)
 
 
 def parse_nodes(data: bytes, *, name: str = "Dockerfile") -> tuple[dict[str, str], list[Node]]:

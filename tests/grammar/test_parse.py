@@ -233,17 +233,17 @@ def test_triggers_are_single_instructions() -> None:
 
 
 def test_every_fault_is_told() -> None:
-    """One run names all the lines that are wrong, in their order."""
+    """One run names all the lines that are wrong: those without a shape first, each kind in its order."""
     with pytest.raises(ParseError) as caught:
         parse(b"FROM a b\nRUN x\nCOPPY\nENV x\nRUN --x y\nCOPY <<E /x\n")
 
     codes = [(d.code, d.span.start.line) for d in caught.value.diagnostics if d.span]
     assert codes == [
+        ("missing-value", 4),
+        ("heredoc-unterminated", 6),
         ("from-arguments", 1),
         ("unknown-instruction", 3),
-        ("missing-value", 4),
         ("unknown-flag", 5),
-        ("heredoc-unterminated", 6),
     ]
 
 
