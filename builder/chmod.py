@@ -99,14 +99,14 @@ def _steps(who: int, operator: str, letters: str) -> list[Step]:
                 flush()
             cleared = True
             steps.append(Step(letter, _targets(who), operator))
-        elif letter == "X":
-            conditional = 0o111 if operator != "-" else 0
+        elif letter == "X" and operator != "-":
+            conditional = 0o111
         elif letter in "st":
             if who == 0 or who & ~0o007:
                 bits |= _SET_ID if letter == "s" else _STICKY
                 who |= _STICKY if letter == "t" else 0
         else:
-            bits |= _PERMISSION[letter]
+            bits |= _PERMISSION[letter.lower()]
     flush()
     return steps
 

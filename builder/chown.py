@@ -71,11 +71,16 @@ def _user(name: str, tree: FileTree) -> tuple[int, int]:
         user = lookup_user(tree, name)
     except UserLookupError:
         return 0, 0
-    return user.uid, user.gid
+    return _valid(user.uid), _valid(user.gid)
 
 
 def _group(name: str, tree: FileTree, *, otherwise: int) -> int:
     try:
-        return lookup_group(tree, name)
+        return _valid(lookup_group(tree, name))
     except UserLookupError:
         return otherwise
+
+
+def _valid(number: int) -> int:
+    """Return an ID of a passwd or group file; what the kernel has no such ID for leaves root as the owner."""
+    return number if 0 <= number < 0xFFFFFFFF else 0

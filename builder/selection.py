@@ -480,6 +480,8 @@ def _matches(source: PathSource, tree: FileTree, label: str, path: bytes) -> lis
             f"invalid includepatterns: [{os.fsdecode(path)}]: {error}",
             hint="write [[] for the character [ itself",
         ) from error
+    if isinstance(tree, LocalContext):
+        _sendable(source, os.fsdecode(path))
     base = b""
     if literal:
         base = _existing(source, tree, label, os.fsencode("/".join(parts[:literal]))).path
@@ -494,6 +496,16 @@ def _matches(source: PathSource, tree: FileTree, label: str, path: bytes) -> lis
             matching = [one for one in matching if (at := tree.lstat(one)) is not None and at.kind is Kind.DIR]
         found = matching
     return found
+
+
+def _sendable(source: PathSource, pattern: str) -> None:
+    """Refuse what the reference's client, which reads wildcards as ignore files have them, cannot send a context by."""
+    try:
+        PatternMatcher.of((pattern,), where="sources")
+    except IgnoreError as error:
+        raise CopyError(
+            source.word, f"failed to match includepatterns: {error.what}: {pattern}", hint=error.hint
+        ) from error
 
 
 def _existing(source: PathSource, tree: FileTree, label: str, path: bytes) -> Entry:

@@ -25,7 +25,8 @@ from builder.chmod import ModeError, parse_mode
         ("u=", 0o4755, False, 0o055),
         ("=r", 0o7777, False, 0o1444),
         ("u+rw-x", 0o100, False, 0o600),
-        ("-X", 0o711, False, 0o711),
+        ("-X", 0o711, False, 0o600),
+        ("u-X", 0o711, True, 0o611),
     ],
 )
 def test_modes(text: str, before: int, directory: bool, after: int) -> None:

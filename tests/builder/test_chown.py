@@ -14,8 +14,8 @@ from builder.context import LocalContext
 def image(tmp_path: Path) -> LocalContext:
     """A file system with a passwd and a group file, the latter behind a link."""
     (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\nalma:x:1500:1501::/:/bin/sh\n")
-    (tmp_path / "groups").write_text("root:x:0:\ncrew:x:1700:alma\n")
+    (tmp_path / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\nalma:x:1500:1501::/:/bin/sh\nodd:x:-1:5::/:\n")
+    (tmp_path / "groups").write_text("root:x:0:\ncrew:x:1700:alma\nodd:x:4294967295:\n")
     (tmp_path / "etc" / "group").symlink_to("/groups")
     return LocalContext(tmp_path)
 
@@ -35,6 +35,9 @@ def image(tmp_path: Path) -> LocalContext:
         ("alma:strangers", Owner(1500, 1501)),
         (":crew", Owner(0, 1700)),
         ("12:", Owner(12, 0)),
+        ("odd", Owner(0, 5)),
+        ("12:odd", Owner(12, 0)),
+        ("4294967295", Owner(0, 0)),
         ("alma:", Owner(1500, 0)),
         ("1:-5", Owner(1, 0xFFFFFFFB)),
         ("-1", Owner(0, 0)),
