@@ -415,6 +415,8 @@ class _Planner:
             uid, gid = self._owner
         if self._mode is not None and kind is not Kind.SYMLINK:
             mode = self._mode.apply(mode, directory=kind is Kind.DIR)
+        if kind is Kind.BLOCK:
+            kind = Kind.CHAR  # what the reference makes of them: its copier takes the bits of a socket from all nodes
         if xattrs:
             xattrs = tuple(pair for pair in xattrs if pair[0] == CAPABILITY)
         return Entry(at, kind, mode, uid, gid, mtime, size, target, rdev, xattrs, data)

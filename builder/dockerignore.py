@@ -294,7 +294,8 @@ def _translate(text: str) -> tuple[str, str]:
             if first:
                 shape = "suffix"
         elif char in "*?":
-            out.append("[^/]*" if char == "*" else "[^/]")
+            # In a class the bracket of this is one of its characters, and its end that of the class.
+            out.append(_bracket("[", out) + ("^/]*" if char == "*" else "^/]"))
             shape = "regexp"
         elif char == "\\":
             if at == len(text):

@@ -469,6 +469,11 @@ class Executor:
 
         tree = self.tree(vertex, result)
         resolved = tree.resolve(os.fsencode(source))
+        if tree.lstat(resolved) is None:  # select would take a name with a star in it for a wildcard
+            missing = (
+                f'failed to compute cache key: failed to calculate checksum: "/{os.fsdecode(resolved)}": not found'
+            )
+            raise BuildError(missing, hint="name a path that the context has")
         spec = CopySpec(sources=(PathSource(resolved or b"."),), dest=b"/", parents=bool(resolved))
         selection = select(spec, tree)
         listed = self._content_key(CopyOp(spec=spec), (("bind", selection.digest(self.store.files)),))

@@ -60,6 +60,10 @@ class MountPlanner:
             case "cache":
                 return self._cache(stage, word, mount, sources)
             case "tmpfs":
+                if posixpath.normpath(f"/{mount.source or ''}").strip("/"):
+                    message = f"open {mount.source}: no such file or directory"
+                    hint = "a tmpfs starts empty: remove source="
+                    raise self._planner.error("mount", message, word.span, hint=hint)
                 return TmpfsMount(target=self._target(stage, word, mount.target), size=mount.size or 0)
             case "secret":
                 return self._secret(stage, word, mount)
@@ -86,20 +90,21 @@ class MountPlanner:
         path = posixpath.normpath(posixpath.join("/", stage.workdir, target or ""))
         path = "/" + path.lstrip("/")
         if path == "/":
-            message = f'invalid mount target "{target or stage.workdir}"'
+            message = 'invalid mount target "/"'
             raise self._planner.error("mount", message, word.span, hint="mount on a directory below /")
         return path
 
     def _cache(self, stage: StageState, word: Word, mount: grammar.Mount, sources: list[Vertex]) -> CacheMount:
         target = self._target(stage, word, mount.target)
         # Where a cache starts as a copy of something, its directory keeps that thing's owner and mode.
+        own = not mount.from_
         return CacheMount(
             target=target,
             id=mount.id or target,
             sharing=mount.sharing or "shared",
-            mode=0o755 if mount.mode is None else mount.mode,
-            uid=mount.uid or 0,
-            gid=mount.gid or 0,
+            mode=mount.mode & 0o777 if own and mount.mode is not None else 0o755,
+            uid=mount.uid or 0 if own else 0,
+            gid=mount.gid or 0 if own else 0,
             read_only=mount.readonly,
             input=self._input(stage, word, mount, sources) if mount.from_ else None,
             source=mount.source or "/",

@@ -21,7 +21,7 @@ from builder.cachemounts import CacheMounts
 from builder.copy import CopySpec, PathSource, plan_copy, plan_mkdir, select
 from builder.errors import BuildError, Canceled, LocatedError, StepFailed
 from builder.events import Event, Log, Warned
-from builder.filetree import FileTree
+from builder.filetree import FileTree, clean
 from builder.graph import Vertex
 from builder.image import go_quote
 from builder.network import BuildNetwork
@@ -365,6 +365,10 @@ class RunSteps:
         # What a step writes to a writable bind mount is lost with the step: it goes to an upper of its own.
         upper = self.store.layers.prepare()
         held.callback(self.store.layers.discard, upper)
+        status = lowers[0].lstat()
+        os.chown(upper.path, status.st_uid, status.st_gid)
+        os.chmod(upper.path, status.st_mode & 0o7777)
+        os.utime(upper.path, ns=(status.st_atime_ns, status.st_mtime_ns))
         return OverlayMount(
             destination=target, lowers=lowers, upper=upper.path, work=upper.work, read_only=mount.read_only
         )
@@ -390,6 +394,12 @@ class RunSteps:
     ) -> Path:
         caches = CacheMounts(store=self.store, namespace=self.cache_namespace, canceled=lambda: self._canceled)
         if mount.input is None:
+            if clean(os.fsencode(mount.source)):
+                # Steps may exchange what is in a cache while others mount it, so that a path could lead out of it.
+                assert isinstance(vertex.op, RunOp)
+                process = f"process {go_quote(' '.join(vertex.op.args))} did not complete successfully"
+                hint = "a cache without from= is mounted as a whole: remove source="
+                raise BuildError(f"{process}: open {mount.source}: no such file or directory", hint=hint)
             return held.enter_context(caches.hold(mount, seed="", fill=_leave_empty))
         tree = read.tree(vertex.inputs[mount.input], inputs[mount.input])
         inside = tree.resolve(os.fsencode(mount.source))
@@ -615,7 +625,9 @@ class StepOutput:
 
 def _refused(vertex: Vertex, op: RunOp, error: RunnerError) -> LocatedError:
     """Return the error of a step whose container could not be made."""
-    message = f"process {go_quote(' '.join(op.args))} did not complete successfully: {error.message}"
+    # The number is the reference's: that of the program that makes its containers.
+    process = f"process {go_quote(' '.join(op.args))}"
+    message = f"{process} did not complete successfully: exit code: 1: {error.message}"
     return LocatedError((Diagnostic(code="run", message=message, span=vertex.span, hint=error.hint),))
 
 

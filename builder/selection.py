@@ -504,7 +504,7 @@ def _sendable(source: PathSource, pattern: str) -> None:
         PatternMatcher.of((pattern,), where="sources")
     except IgnoreError as error:
         raise CopyError(
-            source.word, f"failed to match includepatterns: {error.what}: {pattern}", hint=error.hint
+            source.word, f"error from sender: failed to match includepatterns: {error.what}: {pattern}", hint=error.hint
         ) from error
 
 

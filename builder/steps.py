@@ -52,7 +52,7 @@ class StepPlanner:
         op = RunOp(
             args=args,
             env=tuple(f"{name}={value}" for name, value in stage.env.items()),
-            cwd=stage.workdir,
+            cwd=_cleaned(stage.workdir),
             user=stage.config.config.get("User") or "",
             mounts=mounts,
             network=network,
@@ -268,13 +268,18 @@ class StepPlanner:
         text = self._planner.expand(instruction.path, stage.env)
         path = text
         if not text.startswith("/"):
-            path = "/" + posixpath.normpath(posixpath.join(stage.workdir, text)).lstrip("/")
+            path = _cleaned(posixpath.join(stage.workdir, text))
         stage.config.config["WorkingDir"] = path
-        makes = posixpath.normpath(path) != "/"
+        makes = path != "/"
         if makes:
-            op = MkdirOp(path=path, user=stage.config.config.get("User") or "")
+            op = MkdirOp(path=_cleaned(path), user=stage.config.config.get("User") or "")
             self._planner.advance(stage, op, (stage.tip,), instruction)
         stage.config.commit(f"WORKDIR {path}", layer=makes)
+
+
+def _cleaned(path: str) -> str:
+    """Return `path` without "." and "..", which are taken by the letter: links on the way do not count."""
+    return "/" + posixpath.normpath(posixpath.join("/", path)).lstrip("/")
 
 
 def _bytes(text: str) -> bytes:
