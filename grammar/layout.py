@@ -76,7 +76,7 @@ class _Layout:
             self._between(above, line.first)
             end = line.last
             node = read(line, self._source)
-            if self._ends_oddly(line, node):
+            if self._is_odd(line, node):
                 self._put([self._source.physical(number) for number in range(line.first, end + 1)])
             else:
                 self._put(_Instruction(node, self._source, upper=self._upper).lines())
@@ -88,9 +88,12 @@ class _Layout:
         self._between(above, self._source.line_count + 1)
         return "".join(self._out)
 
-    def _ends_oddly(self, line: Line, node: Node) -> bool:
-        """Whether the text ends in an escape character, or the file in blanks that count: such lines are kept."""
-        if line.open and (node.keyword == "onbuild" or line.text.endswith("\r")):
+    def _is_odd(self, line: Line, node: Node) -> bool:
+        """Whether the text ends in an escape character, the file in blanks that count, or a line within a character.
+
+        Such lines are kept.
+        """
+        if line.merged or (line.open and (node.keyword == "onbuild" or line.text.endswith("\r"))):
             return True
         return CONTINUED[self._source.escape].search(line.text.rstrip(WIDE_BLANKS)) is not None
 

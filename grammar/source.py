@@ -35,6 +35,7 @@ class Line:
         "first",
         "inner",
         "last",
+        "merged",
         "open",
         "reference_comments",
         "text",
@@ -46,6 +47,8 @@ class Line:
         self.last = number
         # Whether the file ended where the line was to go on.
         self.open = False
+        # Whether it breaks within a character.
+        self.merged = False
         self.comments: tuple[str, ...] = ()
         # Comments as the reference parser keeps them: of an indented one only its first character is taken away.
         self.reference_comments: tuple[str, ...] = ()
@@ -59,6 +62,22 @@ class Line:
         self._starts.append(offset)
         self._numbers.append(number)
         self._columns.append(column)
+
+    def merge(self, pieces: list[str]) -> None:
+        """Take together what is a character only together, its bytes being in several lines: it ends the first of them.
+
+        What follows it in the others is found some columns to the left.
+        """
+        self.merged = True
+        self.text = self.text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+        self._starts = []
+        at = seen = end = 0
+        for piece in pieces:
+            self._starts.append(at)
+            end += len(piece.encode("utf-8", "surrogateescape"))
+            while seen < end:
+                seen += len(self.text[at].encode("utf-8", "surrogateescape"))
+                at += 1
 
     def position(self, offset: int) -> Position:
         """Return where the character at `offset` of the text stands in the file."""
@@ -237,6 +256,8 @@ class Source:
             pieces.append(piece)
             length += len(piece)
         line.text = "".join(pieces)
+        if any(piece and _is_escaped(piece[0]) for piece in pieces[1:]):
+            line.merge(pieces)
         line.last = self._next
         line.open = end is not None
         return line
@@ -268,6 +289,11 @@ def read_directives(text: str) -> dict[str, str]:
     except ParseError:
         return {}
     return source.directives
+
+
+def _is_escaped(character: str) -> bool:
+    """Whether a character stands for a byte that is no UTF-8 (surrogateescape)."""
+    return "\udc80" <= character <= "\udcff"
 
 
 def _only_newlines(text: str) -> bool:
