@@ -268,8 +268,9 @@ class Layers:
         return Lowers(self._home)
 
     def blob(self, diff_id: DiffId, compression: Compression | None = None, *, level: int | None = None) -> Descriptor:
-        """Return the layer's blob, packed if it is missing; without `compression` any that is here, else gzip.
+        """Return the layer's blob, packed if it is missing.
 
+        Without `compression` any that is here, else gzip, or the tar itself where compressing it seems to be in vain.
         A `level` only counts where a blob is made. NotFound, CorruptContent.
         """
         return self._packer.blob(diff_id, compression, level)

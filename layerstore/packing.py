@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from layerstore.growing import Watch
     from layerstore.home import Home
     from layerstore.oci import Descriptor
+
+
+_FEW = 1000
+"""Files of a layer: one that has more is compressed, whatever is in them."""
 
 
 class Packing:
@@ -96,7 +101,7 @@ class Packer:
             found = self._known(diff_id, compression)
             if found is not None:
                 return found
-            return self._make(diff_id, compression or Compression.GZIP, level)
+            return self._make(diff_id, compression, level)
 
     def unpack(self, diff_id: DiffId) -> None:
         """Make the layer's whole tree, from its delta or a blob. NotFound, CorruptContent, UnsafeLayer."""
@@ -191,7 +196,7 @@ class Packer:
             return Descriptor(media_type=media_type, digest=digest, size=size)
         return None
 
-    def _make(self, diff_id: DiffId, compression: Compression, level: int | None) -> Descriptor:
+    def _make(self, diff_id: DiffId, compression: Compression | None, level: int | None) -> Descriptor:
         from layerstore.oci import Descriptor  # noqa: PLC0415 - only where a blob is made
 
         row = self._home.db.row(
@@ -199,9 +204,12 @@ class Packer:
         )
         if row is None:
             raise NotFound(f"the store has no layer {diff_id}", hint="build or pull the image again")
+        own_tree = row[0] and not row[1]
+        if compression is None:
+            compression = self._fitting(diff_id) if own_tree else Compression.GZIP
         with self._blobs.new(watch=self.watch) as blob:
             packing = Packing(blob, compression, level)
-            if row[0] and not row[1]:
+            if own_tree:
                 self._pack(diff_id, scan(tree_path(self._home, diff_id)), packing)
             elif row[2]:
                 self._pack(diff_id, delta_entries(self._home, diff_id, DiffId(row[2])), packing)
@@ -213,6 +221,13 @@ class Packer:
             packing.end()
         record_blob(self._home, diff_id, packing)
         return Descriptor(media_type=compression.media_type, digest=blob.digest, size=blob.size)
+
+    def _fitting(self, diff_id: DiffId) -> Compression:
+        """Return how to compress a layer that has a tree: not at all where that seems to be in vain."""
+        from layerstore.pieces import shrink  # noqa: PLC0415 - only where a blob is made
+
+        some = list(itertools.islice(scan(tree_path(self._home, diff_id)), _FEW + 1))
+        return Compression.GZIP if len(some) > _FEW or shrink(some) else Compression.NONE
 
     def _pack(self, diff_id: DiffId, entries: Iterator[Entry], packing: Packing) -> None:
         with packing.sink() as tar:

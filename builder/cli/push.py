@@ -15,7 +15,7 @@ from layerstore.reference import Reference
 @click.option(
     "--compression",
     type=click.Choice(["uncompressed", "gzip", "zstd"]),
-    help="Compress all layers this way [default: as they are, gzip for new ones].",
+    help="Compress all layers this way [default: as they are, new ones with gzip unless that is in vain].",
 )
 @click.option("--compression-level", "level", type=int, help="Level of --compression: gzip 0-9, zstd 1-22.")
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Of an image for several platforms, send only this one.")

@@ -360,3 +360,16 @@ def test_many_large_files_in_one_layer(store: Store, tmp_path: Path) -> None:
             assert expected == read.read()
             assert expected == (store.layers.tree(layer.diff_id) / f"{number:02}").read_bytes()
     assert [] == store.check()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"), [(random.Random(1).randbytes(9 << 20), "NONE"), (bytes(9 << 20), "GZIP")]
+)
+def test_noise_is_not_compressed_when_it_is_packed(store: Store, data: bytes, expected: str) -> None:
+    """A layer that has a tree gets its blob later, compressed unless that is in vain or something else is asked for."""
+    layer = store.layers.write([file(b"large", data)], forms=Forms.TREE)
+    blob = store.layers.blob(layer.diff_id)
+    assert Compression[expected].media_type == blob.media_type
+    assert (expected == "NONE") == (blob.digest == layer.diff_id)
+    assert Compression.GZIP.media_type == store.layers.blob(layer.diff_id, Compression.GZIP).media_type
+    assert [] == store.check()
