@@ -408,7 +408,7 @@ class _Planner:
 
     def _dressed(self, source: Entry, at: bytes) -> Entry:
         """Return `source` at its new path, with --chown and --chmod applied."""
-        if self._plain and not source.xattrs:
+        if self._plain and not source.xattrs and source.kind is not Kind.BLOCK:
             return tuple.__new__(Entry, (at, *source[1:-1], None))
         _path, kind, mode, uid, gid, mtime, size, target, rdev, xattrs, data, _inode = source
         if self._owner is not None:
