@@ -97,6 +97,12 @@ class LocalContext:
             known = self._children[text] = self._entries(text, directory.names) if directory is not None else []
         return iter(known)
 
+    def unasked(self, path: bytes) -> Iterator[Entry]:
+        """Yield what `children` does, without the capabilities of files of one name: for who opens them anyway."""
+        text = os.fsdecode(path)
+        directory = self._directory(text)
+        return iter(self._entries(text, directory.names, ask=False) if directory is not None else [])
+
     def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
         """Return `path` without symlinks and "..", clamped to the root; what does not exist is kept as written."""
         todo = [part for part in os.fsdecode(path).split("/")[::-1] if part not in ("", ".")]
@@ -194,7 +200,7 @@ class LocalContext:
         except OSError as error:
             raise _unreadable(text, error) from error
 
-    def _entries(self, directory: str, names: dict[str, os.stat_result]) -> list[Entry]:
+    def _entries(self, directory: str, names: dict[str, os.stat_result], *, ask: bool = True) -> list[Entry]:
         """Return the entries of a directory's names, and keep what was seen of them."""
         prefix = os.fsencode(directory + "/") if directory else b""
         paths = [prefix + name for name in os.fsencode("\0".join(names)).split(b"\0")] if names else []
@@ -208,7 +214,7 @@ class LocalContext:
             if mode & _FORMAT == stat.S_IFREG and status.st_nlink == 1:  # nearly all there is
                 # What a named tuple's own constructor does, without the call of it.
                 fields = (path, Kind.FILE, mode & 0o7777, 0, 0, status.st_mtime_ns, status.st_size, b"", _NO_DEVICE)
-                attributes = () if host in recalled else capability(host)
+                attributes = capability(host) if ask and host not in recalled else ()
                 found.append(tuple.__new__(Entry, (*fields, attributes, host, None)))
             else:
                 found.append(self._entry(os.fsdecode(path), status))

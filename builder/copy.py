@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from builder.chmod import MODE_FORMS, Mode, ModeError, parse_mode
 from builder.chown import Owner, OwnerError, needs_names, resolve_owner
+from builder.context import capability
 from builder.errors import BuildError
 from builder.facts import Fact, data_of, describe, digest_of, identity, over
 from builder.filetree import EmptyTree, FileTree, clean
@@ -386,6 +387,8 @@ class _Planner:
         item: Item | None = None,
     ) -> None:
         """Stage anything but a directory; it replaces whatever is there but a directory."""
+        if not self._selection.asked and source.kind is Kind.FILE and isinstance(source.source, bytes):
+            source = source._replace(xattrs=capability(source.source))  # what is there is compared with it
         there = self._lookup(at, over(source))
         if there is not None and there.kind is Kind.DIR:
             raise CopyError(

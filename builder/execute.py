@@ -369,12 +369,14 @@ class Executor:
         """Make a copy first and see then what it was a copy of; layers that were made of the same still count."""
         dest = self._dest(op, inputs)
         selection = self._selection(op, vertex, inputs)
+        selection.defer()
         plan = self._plan(op, vertex, inputs, dest)
         lineage = self._lineage(op, vertex)
         from layerstore import Contents  # noqa: PLC0415 - a cached build makes no layer
 
-        contents = Contents()
+        contents = Contents(asks=not selection.asked)
         made = self._written(vertex, plan, contents, lineage.latest())
+        selection.amend(contents.capabilities)
         content = self._told(op, vertex, inputs, contents.read)
         step = self._copy_step(op, inputs, content)
         if not vertex.ignore_cache and (found := self._find(key_of(step), inputs[0])) is not None:

@@ -12,6 +12,7 @@ import marshal
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -165,6 +166,8 @@ class Selection:
         self._exclude = _excluding(spec.exclude) if spec.exclude else None
         self._fingerprint: tuple[bytes | None, int] | None = None
         self._walked: dict[int, list[Found]] = {}
+        self.asked = True
+        """Whether entries say which files have capabilities."""
         self._samples: tuple[str, ...] | None = None
         self._files: list[Entry] | None = None
 
@@ -182,16 +185,32 @@ class Selection:
         assert tree is not None, "BUG: a directory without a tree"
         skip = len(item.entry.path) + 1 if item.entry.path else 0
         found: list[Found] = []
-        levels = [children(tree, item.entry.path)]
+        below = tree.unasked if isinstance(tree, LocalContext) and not self.asked else partial(children, tree)
+        levels = [below(item.entry.path)]
         while levels:
             for entry in levels[-1]:
                 found.append(tuple.__new__(Found, (entry[0][skip:], entry, True)))
                 if entry[1] is Kind.DIR:
-                    levels.append(children(tree, entry[0]))
+                    levels.append(below(entry[0]))
                     break
             else:
                 levels.pop()
         return found
+
+    def defer(self) -> None:
+        """Leave a context's capabilities to who opens the files, and tells `amend`, if they were not looked at yet."""
+        self.asked = bool(self._walked) or not isinstance(self.tree, LocalContext)
+
+    def amend(self, capabilities: Mapping[bytes, bytes]) -> None:
+        """Take note of the capabilities of files, by host path, that showed when they were opened."""
+        if not capabilities:
+            return
+        for walked in self._walked.values():
+            for at, (rel, entry, direct) in enumerate(walked):
+                value = capabilities.get(entry.source) if isinstance(entry.source, bytes) else None
+                if value is not None:
+                    walked[at] = Found(rel, entry._replace(xattrs=((CAPABILITY, value),)), direct)
+        self._files = None
 
     def _walk(self, item: Item) -> Iterator[Found]:
         tree = item.tree or self.tree

@@ -139,8 +139,10 @@ def join(
         if recalled is not None:
             data, digest = recalled
         else:
-            data = _small(entry) if size else b""
+            data = _small(entry, contents) if size else b""
             digest = hashlib.sha256(data).digest() if contents is not None else b""
+        if contents is not None and contents.asks:
+            entry = contents.told(entry) if size else _asked(entry, contents)  # noqa: PLW2901 - the same file
         head = header(entry) if tar is not None or version is not None else b""
         if tar is not None:
             tar.add(head, data, padding(size))
@@ -161,8 +163,16 @@ def _enter(entry: Entry, tree: TreeWriter, version: Version | None) -> None:
             tree.entry(parent)
 
 
-def _small(entry: Entry) -> bytes:
-    """Return the whole data of a file, which has exactly the size it said."""
+def _asked(entry: Entry, contents: Contents | None) -> Entry:
+    """Return `entry` with its capability, if it does not say that yet and `contents` asks for it."""
+    if contents is None or not contents.asks or not isinstance(entry.source, bytes):
+        return entry
+    contents.ask(entry.source)
+    return contents.told(entry)
+
+
+def _small(entry: Entry, contents: Contents | None) -> bytes:
+    """Return the whole data of a file, which has exactly the size it said, and ask for its capability."""
     source, size = entry.source, entry.size
     if isinstance(source, Inline):
         data = source.data
@@ -172,6 +182,8 @@ def _small(entry: Entry) -> bytes:
     try:
         fd = os.open(source, _OPEN)
         try:
+            if contents is not None and contents.asks:
+                contents.ask(source, fd)
             data = os.read(fd, size + 1)
         finally:
             os.close(fd)
@@ -191,6 +203,7 @@ def _pour(
     version: Version | None,
 ) -> None:
     """Feed a file that is not held in memory as a whole."""
+    entry = _asked(entry, contents)
     head = header(entry) if tar is not None or version is not None else b""
     if tar is not None:
         tar.add(head)

@@ -161,8 +161,8 @@ class Layers:
             waiting.append(entry)
             if entry.kind is Kind.FILE and isinstance(entry.source, Stream):
                 with self._new_tree() as temp, TreeWriter(temp) as tree:
-                    join(_unmasked(waiting), None, tree)
-                    join(_unmasked(rest), None, tree)
+                    join(_unmasked(waiting), None, tree, contents=contents)
+                    join(_unmasked(rest), None, tree, contents=contents)
                     tree.finish()
                     with self._tar(forms, compression or Compression.ZSTD, level) as tar:
                         join(scan(temp), tar.sink, None)
@@ -183,7 +183,7 @@ class Layers:
                 else:
                     if contents is not None and can_be_listed(ordered):
                         draft = self._draft(ordered, like)
-                        if draft.like is not None:
+                        if draft.like is not None and contents.known:
                             contents.old = stack.enter_context(SmallFiles(small_path(self._home, draft.like)))
                         if draft.base is None:
                             fd, small = stack.enter_context(self._home.disk.temp_file())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from layerstore.entry import Entry, Kind
 from layerstore.errors import SourceChanged
+from layerstore.xattrs import CAPABILITY, capability
 
 if TYPE_CHECKING:
     from layerstore.smallfiles import SmallFiles, SmallFilesWriter
@@ -29,16 +30,32 @@ Listing = dict[bytes, bytes]
 class Contents:
     """The sha256 of files' data by host path: `known` from before, `read` while a layer was written.
 
-    Data that is known is taken from `old` if it has it; the small files of the layer are given to `new`.
+    Data that is known is taken from `old` if it has it; the small files of the layer are given to `new`. With `asks`,
+    entries do not say yet which files have capabilities: `capabilities` gets those by host path.
     """
 
-    __slots__ = ("known", "new", "old", "read")
+    __slots__ = ("asks", "capabilities", "known", "new", "old", "read")
 
-    def __init__(self, known: dict[bytes, bytes] | None = None) -> None:
+    def __init__(self, known: dict[bytes, bytes] | None = None, *, asks: bool = False) -> None:
         self.known = known or {}
+        self.asks = asks
+        self.capabilities: dict[bytes, bytes] = {}
         self.read: dict[bytes, bytes] = {}
         self.old: SmallFiles | None = None
         self.new: SmallFilesWriter | None = None
+
+    def ask(self, source: bytes, opened: int | None = None) -> None:
+        """See whether a file has a capability, by a descriptor if it is open."""
+        value = capability(source if opened is None else opened)
+        if value is not None:
+            self.capabilities[source] = value
+
+    def told(self, entry: Entry) -> Entry:
+        """Return `entry` with the capability that showed when it was asked for."""
+        if not self.capabilities or not isinstance(entry.source, bytes):
+            return entry
+        value = self.capabilities.get(entry.source)
+        return entry if value is None else entry._replace(xattrs=((CAPABILITY, value),))
 
     def recall(self, entry: Entry) -> tuple[bytes, bytes] | None:
         """Return the data of a file that is known, and its sha256, if it is at hand."""

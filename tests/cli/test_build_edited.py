@@ -243,3 +243,32 @@ def test_a_new_checkout(project: Project, base_store: Path, tmp_path: Path) -> N
     check_out("one")
     assert [True, True] == list(project.cached(".").values())[1:]
     project.check()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("below", ["true", "mkdir -p /app/1 && cp /bin/true /app/1/large && touch /app/1/empty"])
+def test_capabilities_show_however_a_file_is_read(
+    project: Project, base_store: Path, tmp_path: Path, below: str
+) -> None:
+    """Whether a copy is made before its files are read or after, whatever their size, their capabilities count."""
+    for number in range(20):
+        project.write(f"src/{number % 4}/{number}", f"file {number}\n")
+    some = [
+        project.write("src/1/empty"),
+        project.write("src/1/large", b"large" * 100_000),
+        project.cwd / "src" / "1" / "5",
+    ]
+    project.dockerfile("FROM busybox", f"RUN {below}", "COPY src /app", "RUN true")
+    project.build(".")
+    for path in some:
+        os.setxattr(path, "security.capability", CAP_NET_RAW)
+    project.build("-t", "known", ".")
+    assert layers(project, "known")[2] == built_elsewhere(project, base_store, tmp_path / "elsewhere")[2]
+    project.build("-t", "anew", "--no-cache", ".")
+    assert layers(project, "known")[2] == layers(project, "anew")[2]
+    with Store.open(project.root) as store:
+        [image] = [image for image in store.images.list() if "known" in str(image.names)]
+        view = store.layers.view(image.layers[2:3])
+        found = [view.lstat(os.fsencode(f"app/1/{path.name}")) for path in some]
+    assert [((b"security.capability", CAP_NET_RAW),)] * 3 == [entry and entry.xattrs for entry in found]
+    project.check()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from pathlib import Path
 
 import pytest
 
-from layerstore import Contents, Entry, Forms, Kind, SourceChanged, Store
+from layerstore import Contents, Entry, Forms, Inline, Kind, SourceChanged, Store
+from layerstore.entry import Stream
 from layerstore.smallfiles import LARGEST, SmallFiles, SmallFilesWriter
 
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 SOME = [b"", b"one", b"two" * 1000, bytes(LARGEST), *(b"%d" % number * 2000 for number in range(500))]
 
 
@@ -100,3 +103,22 @@ def test_they_go_with_their_layer(store: Store, tmp_path: Path) -> None:
     assert small.exists()
     store.sweep(store.gc())
     assert not small.exists()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("streamed", [False, True])
+def test_capabilities_are_asked_for(store: Store, tmp_path: Path, streamed: bool) -> None:
+    """Where entries do not say what capabilities files have, the layer has them, and the contents tell of them."""
+    for n in range(20):
+        (tmp_path / str(n)).write_bytes(b"data %d" % n)
+    source = os.fsencode(tmp_path / "7")
+    os.setxattr(source, "security.capability", CAPABILITY)
+    last = Stream(io.BytesIO(b"data")) if streamed else Inline(b"data")
+    asking = Contents(asks=True)
+    listed = [*entries(tmp_path), Entry(b"last", Kind.FILE, size=4, source=last)]
+    layer = store.layers.write(listed, contents=asking)
+    assert {source: CAPABILITY} == asking.capabilities
+    assert contents({}, tmp_path).known == asking.read
+    view = store.layers.view([layer.diff_id])
+    found = {path: entry.xattrs for path in view.listdir(b"") if (entry := view.lstat(path)) is not None}
+    assert {b"7": ((b"security.capability", CAPABILITY),)} == {path: xattrs for path, xattrs in found.items() if xattrs}
