@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ _LOOP = 7
 
 
 class _Failed(Exception):
-    """A program that is needed is not there, or ended with an error; the message is why."""
+    """A program that is needed is not there, or ended with an error, which was shown; the message says it in a word."""
 
 
 def separate(places: Sequence[Path]) -> str:
@@ -74,7 +75,8 @@ def _call(*words: str | os.PathLike[str]) -> str:
     except OSError as error:
         raise _Failed(f"no {words[0]!s}") from error
     if done.returncode:
-        raise _Failed(f"{words[0]!s}: {done.stderr.strip() or done.returncode}")
+        print(done.stderr.strip(), file=sys.stderr)
+        raise _Failed(f"{words[0]!s} failed")
     return done.stdout
 
 
