@@ -38,7 +38,7 @@ def separate(places: Sequence[Path]) -> str:
         for place in done:
             _call("umount", place)
         return f"one {beneath} for all ({error})"
-    return f"for each its own ext4, in images on {beneath}"
+    return f"for each its own ext4 with a journal and without barriers, in images on {beneath}"
 
 
 def give_back(place: Path) -> None:
@@ -58,8 +58,9 @@ def _mount(place: Path) -> None:
         file.truncate(disk.f_bavail * disk.f_frsize)
     try:
         _call("mkfs.ext4", "-q", "-F", image)
-        # Such a device lets go of its image when it is unmounted.
-        _call("mount", "-o", "loop", image, place)
+        # Such a device lets go of its image when it is unmounted. Barriers would wait for the disk twice, once for each
+        # of the file systems, and 20 empty steps take a sixth longer than without an image; without barriers a 20th.
+        _call("mount", "-o", "loop,nobarrier", image, place)
     finally:
         image.unlink()
     with contextlib.suppress(_Failed):  # not every file system can, below the image

@@ -94,7 +94,11 @@ def test_places_get_file_systems_of_their_own(tmp_path: Path) -> None:
 
     lines = alone("-c", program, str(tmp_path)).splitlines()
 
-    assert [f"for each its own ext4, in images on {kind(tmp_path)}", "3 ['one', 'two'] []", "True"] == lines
+    assert [
+        f"for each its own ext4 with a journal and without barriers, in images on {kind(tmp_path)}",
+        "3 ['one', 'two'] []",
+        "True",
+    ] == lines
     assert ["one", "two"] == sorted(os.listdir(tmp_path))
     assert [] == [path for place in tmp_path.iterdir() for path in place.iterdir()]
     assert [] == attached(tmp_path)
