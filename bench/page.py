@@ -58,8 +58,9 @@ def _comparison(document: Mapping[str, Any]) -> Iterator[str]:
     yield "count; each round begins with another tool. All use the same base image, their own defaults, and the host's"
     yield "network unless it says otherwise; contexts and the registry have the same kind of file system as the tools."
     yield "Docker's engine runs all the time; it is the distribution's, as its version says. What is pushed is packed"
-    yield "as each does it by default: with gzip, and what pybuild copied with zstd. *cpu* is user and system time,"
-    yield "that of daemons included. Memory is the largest process and what the daemons took in addition."
+    yield "as each does it by default: with gzip, by pybuild with zstd what was copied, and not at all what does not"
+    yield "compress, as the bytes of the layer that is pushed here. *cpu* is user and system time, that of daemons"
+    yield "included. Memory is the largest process and what the daemons took in addition."
     yield ""
     yield from report.table(comparison)
     yield from _absent(comparison)
