@@ -185,7 +185,7 @@ def _mount_reference(names: dict[str, Stage], word: Word) -> Iterator[_Reference
     try:
         mount = parse_mount(word.text)
     except MountError:
-        return  # parse has refused it; a tree made by hand is told so when it is built
+        return  # told where the step is planned
     if mount.from_ and mount.type != "tmpfs":
         yield _Reference(word=word, to=names.get(mount.from_.lower()))
 

@@ -10,23 +10,22 @@ from grammar import ast
 from grammar.ast import ExecForm, Instruction, ShellForm, Word
 from grammar.diagnostics import Span
 from grammar.duration import parse_duration
-from grammar.errors import DeviceError, MountError
+from grammar.errors import DeviceError
 from grammar.flags import Flags
 from grammar.heredoc import opening
-from grammar.mount import parse_mount
 from grammar.node import Fault, Node
 from grammar.text import did_you_mean, quote
 
 STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
 _ONBUILD = re.compile(r"\s*ONBUILD\s*", re.IGNORECASE)
 _MILLISECOND = 10**6
+_COUNTED_FIRST = frozenset({"add", "copy", "expose", "from", "maintainer", "onbuild", "user", "volume", "workdir"})
 _NETWORKS = ("default", "host", "none")
 _SECURITY = ("insecure", "sandbox")
 
 
 def transform(node: Node) -> Instruction:
     """Return the instruction that a node says; Fault where it says none."""
-    flags = Flags(node)
     common: dict[str, Any] = {
         "keyword": node.keyword,
         "flags": node.flags,
@@ -34,7 +33,16 @@ def transform(node: Node) -> Instruction:
         "original": node.line.text[node.start :],
         "comments": node.line.comments,
     }
-    return _MAKERS[node.keyword](node, flags, common)
+    make = _MAKERS[node.keyword]
+    try:
+        flags = Flags(node)
+    except Fault:
+        if node.keyword in _COUNTED_FIRST:
+            make(
+                node, Flags(), common
+            )  # a Fault of the arguments is told before that of the flags, as in the reference
+        raise
+    return make(node, flags, common)
 
 
 def _end(node: Node) -> Any:
@@ -101,11 +109,8 @@ def _run(node: Node, flags: Flags, common: dict[str, Any]) -> ast.Run:
     if security is not None:
         _choice("security mode", "security {} is not valid", security, _SECURITY)
     mounts, devices = flags.words("mount"), flags.words("device")
-    _understand("mount", mounts, parse_mount)
     if devices:
-        from grammar.device import parse_device  # noqa: PLC0415 - few commands need a device
-
-        _understand("device", devices, parse_device)
+        _check_devices(devices)
     return ast.Run(
         command=_command(node, node.words),
         heredocs=node.heredocs,
@@ -117,12 +122,14 @@ def _run(node: Node, flags: Flags, common: dict[str, Any]) -> ast.Run:
     )
 
 
-def _understand(what: str, words: Iterable[Word], parse: Callable[[str], object]) -> None:
+def _check_devices(words: Iterable[Word]) -> None:
+    from grammar.device import parse_device  # noqa: PLC0415 - few commands need a device
+
     for word in words:
         try:
-            parse(word.text)
-        except (DeviceError, MountError) as error:
-            raise Fault(what, error.message, word.span, error.hint) from None
+            parse_device(word.text)
+        except DeviceError as error:
+            raise Fault("device", error.message, word.span, error.hint) from None
 
 
 def _choice(what: str, message: str, word: Word, known: tuple[str, ...]) -> None:

@@ -17,9 +17,11 @@ BUILD_TIME = {
     "copy-from-unknown", "copy-unbalanced-quote", "copy-url",
     "dir-over-file", "dir-over-link", "expose-invalid", "expose-range", "file-over-dir", "from-blank",
     "from-stage-casing", "ignore-pattern", "ignored-source", "label-unbalanced-quote", "missing-in-stage",
-    "missing-source", "mount-from-later-stage",
-    "mount-source-missing", "parents-missing", "required-variable", "run-exit-code", "run-killed",
-    "run-not-found", "run-unknown-user", "secret-required", "stopsignal-unknown", "substitution-empty",
+    "missing-source", "mount-from-later-stage", "mount-on-root",
+    "mount-source-missing", "mount-unknown-key", "mount-unknown-type", "parents-missing",
+    "required-variable", "run-exit-code", "run-killed",
+    "run-not-found", "run-unknown-user", "secret-required", "secret-without-id", "stopsignal-unknown",
+    "substitution-empty",
     "substitution-modifier", "substitution-unclosed", "target-unknown", "workdir-over-file",
 }  # fmt: skip
 ERRORS = sorted(path.parent for path in CASES.glob("errors/*/case.json"))

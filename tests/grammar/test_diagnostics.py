@@ -17,7 +17,6 @@ BROKEN = {
     "pairs": b"FROM a\nENV a=b c\nENV X\nENV =x\nLABEL\nARG =x\n",
     "heredoc": b"FROM a\nRUN <<E\necho\n",
     "destination": b"FROM a\nCOPY x <<E\nE\nCOPY x\n",
-    "mount": b"FROM a\nRUN --mount=type=cach,target=/x true\n",
     "modes": b"FROM a\nRUN --network=hots x\nRUN --security=no x\n",
     "healthcheck": b"FROM a\nHEALTHCHECK --interval=x CMD y\nHEALTHCHECK NO\nHEALTHCHECK CMD\n"
     b"HEALTHCHECK --retries=-1 CMD x\n",
