@@ -446,6 +446,7 @@ def select(
                 assert tree is not None, "BUG: path sources need a tree"
                 items += _find_paths(source, tree, label, parents=spec.parents)
             case TextSource(name, data):
+                name = clean(name)
                 texts.append(Item(source, name, Entry(name, Kind.FILE, 0o644, size=len(data), source=Inline(data))))
             case FileSource(name, file, mtime_ns):
                 host = os.fsencode(file)
@@ -534,12 +535,24 @@ def _existing(source: PathSource, tree: FileTree, label: str, path: bytes) -> En
         return entry
     shown = "/" + os.fsdecode(path)
     # Both of the reference's words: which one it has depends on what is in its cache.
-    missing = f"{quote(shown)}: not found: lstat {shown}: no such file or directory"
+    missing = f"{quote(shown)}: not found: lstat {shown}: {_lack(tree, path)}"
     raise CopyError(
         source.word,
         f"failed to calculate checksum of ref {label}: {missing}",
         hint=_why_missing(tree, path),
     )
+
+
+def _lack(tree: FileTree, path: bytes) -> str:
+    """Return what the kernel would say of `path`, where nothing is."""
+    parts = path.split(b"/")
+    for count in range(1, len(parts)):
+        at = tree.lstat(tree.resolve(b"/".join(parts[:count])))
+        if at is None:
+            break
+        if at.kind is not Kind.DIR:
+            return "not a directory"
+    return "no such file or directory"
 
 
 def _why_missing(tree: FileTree, path: bytes) -> str:

@@ -189,6 +189,10 @@ class StepPlanner:
             else:
                 sources.append(PathSource(_bytes(text), at))
         for at, heredoc in enumerate(instruction.heredocs, len(instruction.sources)):
+            if "/" in (name := _cleaned(heredoc.name)[1:]) or not name:
+                # The reference makes a file of this name in an empty root first.
+                message = f"open /{name}: no such file or directory"
+                raise self._planner.error("copy", message, heredoc.span, hint="give the heredoc a name without slashes")
             content = heredoc.body
             if heredoc.expand:
                 try:
