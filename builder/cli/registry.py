@@ -26,10 +26,7 @@ def client(settings: Settings, credentials: CredentialSource | None = None) -> C
 
     Raises RegistryConfigError if registries.conf is malformed.
     """
-    from layerstore.registry.loading import load_urllib3  # noqa: PLC0415 - it takes a while
-
-    load_urllib3()
-    from layerstore.registry.client import Client  # noqa: PLC0415
+    from layerstore.registry.client import Client  # noqa: PLC0415 - loads urllib3
     from layerstore.registry.config import Registries  # noqa: PLC0415
     from layerstore.registry.http import Network  # noqa: PLC0415
 

@@ -6,13 +6,9 @@ import contextlib
 import io
 import itertools
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import parse_qs, urlsplit
 
@@ -510,34 +506,3 @@ def test_challenges(header: str, expected: Challenge | None) -> None:
 def test_proxies(host: str, no: str, expected: str | None) -> None:
     """NO_PROXY by name, domain, port and network; loopback is always direct."""
     assert expected == proxy_for({"https": "proxy:3128", "no": no}, "https", host)
-
-
-def test_what_is_loaded_for_http() -> None:
-    """urllib3 comes without what only HTTP/2 needs; that is there for whoever asks for it, later or meanwhile."""
-    script = """
-import sys
-from layerstore.registry.loading import load_urllib3
-load_urllib3()
-assert "urllib3" in sys.modules and "importlib.metadata" not in sys.modules
-import urllib3.http2
-assert urllib3.__version__ == urllib3.http2.version("urllib3")
-import importlib.metadata
-assert importlib.metadata is sys.modules["importlib.metadata"] and importlib.metadata.__file__
-assert urllib3.__version__ == importlib.metadata.version("urllib3")
-load_urllib3()
-"""
-    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
-
-
-def test_a_library_that_needs_more_gets_it(tmp_path: Path) -> None:
-    """Whatever is asked of the module that is left out while urllib3 is loaded is there."""
-    (tmp_path / "urllib3").mkdir()
-    (tmp_path / "urllib3" / "__init__.py").write_text(
-        "import importlib.metadata\nfrom importlib.metadata._meta import SimplePath\n"
-        "from importlib.metadata import distribution, version\nassert callable(importlib.metadata.files)\n"
-    )
-    script = (
-        "from layerstore.registry.loading import load_urllib3; load_urllib3(); import urllib3; urllib3.distribution"
-    )
-    environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"}
-    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, env=environ)
