@@ -265,8 +265,8 @@ class Selection:
         return self._samples
 
     def recall(self, files: FileDigests) -> None:
-        """Look up what is remembered of a context's files, before they are asked for: it need not be looked at then."""
-        if isinstance(self.tree, LocalContext):
+        """Look up what is remembered of a context's files, unless they were walked: it need not be looked at then."""
+        if isinstance(self.tree, LocalContext) and not self._walked:
             self._seen()
             self.tree.recall(files)
 
