@@ -110,6 +110,10 @@ class CopyError(BuildError):
         self.word = word
 
 
+class MissingSource(CopyError):
+    """A source that is not there."""
+
+
 DEST = -1
 FLAGS = -2
 
@@ -440,11 +444,15 @@ def select(
     """
     items: list[Item] = []
     texts: list[Item] = []
+    missing: list[MissingSource] = []
     for source in spec.sources:
         match source:
             case PathSource():
                 assert tree is not None, "BUG: path sources need a tree"
-                items += _find_paths(source, tree, label, parents=spec.parents)
+                try:
+                    items += _find_paths(source, tree, label, parents=spec.parents)
+                except MissingSource as error:
+                    missing.append(error)
             case TextSource(name, data):
                 name = clean(name)
                 texts.append(Item(source, name, Entry(name, Kind.FILE, 0o644, size=len(data), source=Inline(data))))
@@ -456,6 +464,9 @@ def select(
                 root = trees[at].lstat(b"")
                 assert root is not None, "BUG: a tree without a root"
                 items.append(Item(source, b"", root, tree=trees[at]))
+    if missing:
+        first, *others = missing
+        raise CopyError(first.word, "; ".join([first.message, *(one.message for one in others)]), hint=first.hint)
     return Selection(spec, tree, (*items, *texts))
 
 
@@ -536,7 +547,7 @@ def _existing(source: PathSource, tree: FileTree, label: str, path: bytes) -> En
     shown = "/" + os.fsdecode(path)
     # Both of the reference's words: which one it has depends on what is in its cache.
     missing = f"{quote(shown)}: not found: lstat {shown}: {_lack(tree, path)}"
-    raise CopyError(
+    raise MissingSource(
         source.word,
         f"failed to calculate checksum of ref {label}: {missing}",
         hint=_why_missing(tree, path),

@@ -249,6 +249,16 @@ class TestFacts:
         assert not facts_hold(None, View([image]))
 
 
+def test_all_missing_sources_are_named(context: Path) -> None:
+    """Who mistyped two sources hears of both; the place is the first one's."""
+    fill(context, {"there": ""})
+    with pytest.raises(CopyError) as caught:
+        select(spec_of("no", "there", "nor", dest="/d/"), LocalContext(context))
+
+    assert ('"/no": not found' in caught.value.message, '"/nor": not found' in caught.value.message) == (True, True)
+    assert caught.value.word == 0
+
+
 class TestThereAlready:
     """What the image has already is no part of a copy's layer."""
 
