@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from layerstore.registry.client import Client
 
 
-RULES = "2"
+RULES = "3"
 """Counted up when rules change what they say: what a build remembers of them is then asked anew."""
 
 UNDATED_NS = 1_000_000_000 * 1_000_000_000

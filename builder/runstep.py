@@ -216,7 +216,8 @@ class RunSteps:
         environment.update(env)
         if agent is not None:
             environment["SSH_AUTH_SOCK"] = agent
-        environment.setdefault("HOME", user.home)
+        if not environment.get("HOME"):  # empty is none, as with runc
+            environment["HOME"] = user.home
         files = tuple(
             Mount(destination=name, type="bind", source=str(path), options=("ro",))
             for name, path in ((b"etc/hosts", self._hosts(op)), (b"etc/resolv.conf", self._resolv(op)))

@@ -409,3 +409,13 @@ def test_files_that_cannot_be_built(
     annotations = project("check", "--format", "github", ".", status=1).out.decode()
     assert (place is not None) == any(message in one["message"]["text"] for one in results)
     assert (place is not None) == (f"::error file=Dockerfile,line={place}" in annotations)
+
+
+def test_legacy_pairs_are_told_as_they_are_written(project: Project) -> None:
+    """The message has the instruction's own letters, as BuildKit's."""
+    project.dockerfile("from busybox", "env a b", "Label c d")
+    report = json.loads(project("check", "--format", "json", "--select", "LegacyKeyValueFormat", ".", status=1).out)
+
+    assert [
+        f'"{name} key=value" should be used instead of legacy "{name} key value" format' for name in ("env", "Label")
+    ] == [one["detail"] for one in report["warnings"]]

@@ -59,7 +59,7 @@ class LegacyKeyValueFormat(InstructionRule):
     def check(self, instruction: Instruction, scope: StageScope) -> Iterator[Finding]:
         """Yield an ENV or LABEL that is written that way."""
         if isinstance(instruction, Env | Label) and instruction.legacy:
-            name = instruction.keyword.upper()
+            name = instruction.original.lstrip()[: len(instruction.keyword)]  # as it is written
             message = f'"{name} key=value" should be used instead of legacy "{name} key value" format'
             yield found(instruction, message, _modern(instruction, scope.text, scope.escape))
 
