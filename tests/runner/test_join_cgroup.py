@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from runner.cgroups import Cgroup, Hierarchies, Limits
 from tests.runner.conftest import Bench
 
 pytestmark = pytest.mark.root
@@ -48,3 +53,41 @@ def test_the_limit_holds_from_the_first_fork(bench: Bench, cgroup: Path) -> None
 
     assert "can't fork" in text
     assert status.code != 0
+
+
+STARTER = """
+    import sys
+    from pathlib import Path
+    from runner import Directory, Launcher, ProcessSpec, Spec, syscalls
+    from runner.seccomp import compile_filter, load
+    base, profile, *groups = map(Path, sys.argv[1:])
+    if profile.name != "none":
+        syscalls.seccomp(compile_filter(load(profile, frozenset())))
+    process = ProcessSpec(args=("/bin/sleep", "5"))
+    with Launcher.start() as launcher:
+        container = launcher.spawn(
+            Spec(rootfs=Directory(path=base, read_only=True), process=process, cgroups=tuple(groups), seccomp=None),
+            stdin=0, stdout=1, stderr=2,
+        )
+        print(Path(f"/proc/{container.pid}/cgroup").read_text())
+"""
+
+
+@pytest.mark.parametrize("forbidden", [(), ("clone3",)])
+def test_groups_of_both_versions(base: Path, tmp_path: Path, forbidden: tuple[str, ...]) -> None:
+    """A container is in every group it was given, born there or, where a filter forbids that, by joining."""
+    profile = tmp_path / "none"
+    if forbidden:
+        profile = tmp_path / "profile.json"
+        rule = {"names": list(forbidden), "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
+        profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    group = Cgroup.create(f"test-{tmp_path.name}", Limits())
+    try:
+        command = [sys.executable, "-c", textwrap.dedent(STARTER), base, profile, *group.directories]
+        text = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    finally:
+        group.remove()
+    joined = [line for line in text.splitlines() if line.endswith(f"/test-{tmp_path.name}")]
+
+    assert len(group.directories) == len(joined)
+    assert (Hierarchies.find().unified is None) or any(line.startswith("0::") for line in joined)
