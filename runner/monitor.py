@@ -96,8 +96,8 @@ class Supervisor:
         self._pumps: list[Pump] = []
         self._inputs: list[Pump] = []
 
-    def run(self, *, ready: Callable[[], None] = lambda: None) -> int:
-        """Start the container, call `ready`, stay until it has ended, and return its exit code (128 + n for signal n).
+    def run(self, *, ready: Callable[[], None] | None = None) -> int:
+        """Start the container, call `ready` if given, stay until it has ended, and return its exit code (128 + n for signal n).
 
         Whatever happens, the container has ended and nothing of it is left when this returns or raises, but its
         directory with its log and its state, unless it is to be removed. Raises RunnerError if it could not be started.
@@ -108,7 +108,8 @@ class Supervisor:
                 try:
                     process, address, ports = self._start(stack)
                     container.started(process.pid, address=address, ports=ports)
-                    ready()
+                    if ready is not None:
+                        ready()
                     code = self._attend(process)
                 finally:
                     self.ending = True

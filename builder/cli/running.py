@@ -186,7 +186,7 @@ def _attach(
             from builder.cli.terminal import RawTerminal  # noqa: PLC0415
 
             signals.terminal = stack.enter_context(RawTerminal(0))
-        code = supervisor.run(ready=signals.resize)
+        code = supervisor.run(ready=signals.resize if options.terminal else None)
     for problem in supervisor.problems:
         sys.stderr.write(f"warning: {problem}\n")
     return code
