@@ -97,7 +97,7 @@ class Supervisor:
         self._inputs: list[Pump] = []
 
     def run(self, *, ready: Callable[[], None] | None = None) -> int:
-        """Start the container, call `ready` if given, stay until it has ended, and return its exit code (128 + n for signal n).
+        """Start the container, call `ready`, stay until it has ended, and return its exit code (128 + n for signal n).
 
         Whatever happens, the container has ended and nothing of it is left when this returns or raises, but its
         directory with its log and its state, unless it is to be removed. Raises RunnerError if it could not be started.

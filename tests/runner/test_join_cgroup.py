@@ -83,7 +83,7 @@ def test_groups_of_both_versions(base: Path, tmp_path: Path, forbidden: tuple[st
         profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
     group = Cgroup.create(f"test-{tmp_path.name}", Limits())
     try:
-        command = [sys.executable, "-c", textwrap.dedent(STARTER), base, profile, *group.directories]
+        command = [sys.executable, "-c", textwrap.dedent(STARTER), *map(str, (base, profile, *group.directories))]
         text = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     finally:
         group.remove()
