@@ -14,10 +14,10 @@ from grammar.errors import DeviceError
 from grammar.flags import Flags
 from grammar.heredoc import opening
 from grammar.node import Fault, Node
-from grammar.text import did_you_mean, quote
+from grammar.text import WIDE_BLANKS, did_you_mean, quote
 
 STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
-_ONBUILD = re.compile(r"\s*ONBUILD\s*", re.IGNORECASE)
+_ONBUILD = re.compile(r"[\t\n\f\r ]*ONBUILD[\t\n\f\r ]*", re.IGNORECASE)  # the blanks of Go's \s
 _MILLISECOND = 10**6
 _COUNTED_FIRST = frozenset({"add", "copy", "expose", "from", "maintainer", "onbuild", "user", "volume", "workdir"})
 _NETWORKS = ("default", "host", "none")
@@ -283,7 +283,7 @@ def _maintainer(node: Node, _flags: Flags, common: dict[str, Any]) -> ast.Mainta
 def _volume(node: Node, _flags: Flags, common: dict[str, Any]) -> ast.Volume:
     _at_least_one(node, bool(node.words))
     for word in node.words:
-        if not word.text.strip():
+        if not word.text.strip(WIDE_BLANKS):
             raise Fault("blank-volume", "VOLUME specified can not be an empty string", word.span, "name a directory")
     return ast.Volume(paths=tuple(node.words), json_form=node.json, **common)
 

@@ -319,6 +319,8 @@ def _shown(error: grammar.LocatedGrammarError) -> None:
 @example(b"FROM a\nADD \xd3\\\n\x8d a")
 @example(b"FROM a\nADD \xf0\x9f\\\n\x98\\\n\x80 a")
 @example(b"FROM a\nENV \xd3\\\n\x8d# c\n")
+@example(b"FROM a\nONBUILD \x1fRUN b")
+@example(b"FROM a\nONBUILD \x0bRUN b")
 @example(b"# escape=`\nFROM a\nLABEL --b --}\\ $`")
 def test_any_bytes(data: bytes) -> None:
     """No input gets anything but a tree or a located error that can be shown; trees survive printing and tidying."""
