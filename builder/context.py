@@ -17,10 +17,9 @@ from builder.dockerignore import IgnoreFile, Rule, State
 from builder.errors import SourceError
 from builder.filetree import clean
 from layerstore.entry import KINDS, Entry, Inline, Kind
-from layerstore.files import Stamp
+from layerstore.files import Stamp, capability
 
 _KINDS = {**KINDS, stat.S_IFSOCK: Kind.FILE}
-_CAPABILITY = "security.capability"
 _MAX_LINKS = 255
 _NOTHING = Inline(b"")
 _FEW = 64
@@ -319,18 +318,6 @@ def _still_there(item: os.DirEntry[str]) -> os.stat_result | None:
         return item.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
-
-
-def capability(host: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the file capability of the host file `host` as an entry's xattrs: the only one that images carry."""
-    try:
-        names = os.listxattr(host, follow_symlinks=False)
-        if not names or _CAPABILITY not in names:
-            return ()
-        return ((_CAPABILITY.encode(), os.getxattr(host, _CAPABILITY, follow_symlinks=False)),)
-    except OSError:
-        # The file system has no attributes, or the file is gone: whoever reads it will say so.
-        return ()
 
 
 def _unreadable(text: str, error: OSError) -> SourceError:

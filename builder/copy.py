@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING
 
 from builder.chmod import MODE_FORMS, Mode, ModeError, parse_mode
 from builder.chown import Owner, OwnerError, needs_names, resolve_owner
-from builder.context import capability
 from builder.errors import BuildError
 from builder.facts import Fact, data_of, describe, digest_of, identity, over
 from builder.filetree import EmptyTree, FileTree, clean
 from builder.selection import (
-    CAPABILITY,
     DEST,
     FLAGS,
     CopyError,
@@ -36,6 +34,7 @@ from builder.selection import (
     select,
 )
 from layerstore.entry import Entry, Kind
+from layerstore.files import CAPABILITY, capability
 
 if TYPE_CHECKING:
     from builder.unpack import Archive

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from builder.chown import OwnerError, resolve_owner
 from builder.errors import BuildError
 from builder.filetree import EmptyTree, FileTree
-from builder.selection import CAPABILITY
 from layerstore.entry import Entry, Inline, Kind, Stream
 from layerstore.errors import SourceChanged, StoreError
+from layerstore.files import CAPABILITY
 
 _SECOND = 1_000_000_000
 _OVER = "over "

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from builder.elf import Elf, Libraries
 from builder.errors import BuildError
 from layerstore.entry import Entry, Kind
+from layerstore.files import capability
 
 SEARCH_PATH = (b"/usr/local/sbin", b"/usr/local/bin", b"/usr/sbin", b"/usr/bin", b"/sbin", b"/bin")
 """Where programs are looked for, and what PATH is in the image."""
@@ -205,12 +206,4 @@ def _entry(path: bytes) -> Entry:
     if stat.S_ISLNK(status.st_mode):
         return Entry(path, Kind.SYMLINK, 0o777, mtime_ns=mtime, target=os.readlink(b"/" + path))
     size = status.st_size
-    return Entry(path, Kind.FILE, mode, mtime_ns=mtime, size=size, xattrs=_capability(path), source=b"/" + path)
-
-
-def _capability(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Return a program's file capabilities (capabilities(7)), the one attribute that it may need to work."""
-    try:
-        return ((b"security.capability", os.getxattr(b"/" + path, "security.capability")),)
-    except OSError:
-        return ()
+    return Entry(path, Kind.FILE, mode, mtime_ns=mtime, size=size, xattrs=capability(b"/" + path), source=b"/" + path)

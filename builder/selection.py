@@ -29,14 +29,13 @@ from layerstore.digest import Digest
 from layerstore.entry import Entry, Inline, Kind
 from layerstore.entry import Source as Data
 from layerstore.errors import SourceChanged
-from layerstore.files import Stamp
+from layerstore.files import CAPABILITY, Stamp
 
 _FORMAT = b"selection 3\0"
 _BATCH = 512
 _CHUNK = 1 << 20
 _PIECE = 4 << 20
 _WORTH_A_THREAD = 64 << 20
-CAPABILITY = b"security.capability"
 _SHAPE = itemgetter(slice(7))  # mode, inode, device, links, owner, group and size: the quickest way to many at once
 _MTIME = attrgetter("st_mtime_ns")
 _CTIME = attrgetter("st_ctime_ns")

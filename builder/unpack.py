@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from typing import IO, BinaryIO, cast
 
 from builder.errors import BuildError
-from builder.selection import CAPABILITY
 from layerstore.compress import Decompressed, Readable
 from layerstore.entry import Entry, Inline, Stream
 from layerstore.errors import StoreError, UnsafeEntry
+from layerstore.files import CAPABILITY
 from layerstore.tarread import read_tar
 
 _CHUNK = 1 << 20

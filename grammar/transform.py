@@ -38,9 +38,8 @@ def transform(node: Node) -> Instruction:
         flags = Flags(node)
     except Fault:
         if node.keyword in _COUNTED_FIRST:
-            make(
-                node, Flags(), common
-            )  # a Fault of the arguments is told before that of the flags, as in the reference
+            # A Fault of the arguments is told before that of the flags, as in the reference.
+            make(node, Flags(), common)
         raise
     return make(node, flags, common)
 

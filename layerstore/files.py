@@ -1,9 +1,8 @@
-"""Remembered digests of files outside the store, so that an unchanged context is not read again.
+"""Files outside the store: what is seen of them, and remembered digests, so that no unchanged context is read again.
 
 A file is known by device, inode, size, modification and change time; that it is remembered also says that it has no
-file capability. One that was written in the same tick of the
-file system's clock as it was read could change again without any of these changing, so it is not remembered: the
-racy-clean problem that git describes in its `racy-git` document.
+file capability. One that was written in the same tick of the file system's clock as it was read could change again
+without any of these changing, so it is not remembered: the racy-clean problem that git describes in `racy-git`.
 """
 
 from __future__ import annotations
@@ -12,10 +11,16 @@ import os
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from layerstore.digest import Digest
 from layerstore.home import Home
+
+if TYPE_CHECKING:
+    from layerstore.xattrs import Xattrs
+
+CAPABILITY = b"security.capability"
+_CAPABILITY_NAME = os.fsdecode(CAPABILITY)
 
 _TICK_NS = 20_000_000  # file times come from the kernel's coarse clock: up to 10 ms behind (CONFIG_HZ=100), doubled
 _BUCKET = 8
@@ -40,6 +45,21 @@ class Stamp(NamedTuple):
     def of(cls, status: os.stat_result) -> Stamp:
         """Take the stamp from what stat(2) said."""
         return tuple.__new__(cls, _SEEN(status))  # as `_make` does, without the call of it
+
+
+def capability(where: bytes | int) -> Xattrs:
+    """Return the file capability of a path (not followed) or descriptor: the only attribute that files of a host keep.
+
+    Nothing where there is none, the file system has no attributes, or the file is gone: who reads it says so.
+    """
+    follow = isinstance(where, int)
+    try:
+        names = os.listxattr(where, follow_symlinks=follow)
+        if not names or _CAPABILITY_NAME not in names:
+            return ()
+        return ((CAPABILITY, os.getxattr(where, CAPABILITY, follow_symlinks=follow)),)
+    except OSError:
+        return ()
 
 
 class Files:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from layerstore.entry import Entry, Kind
 from layerstore.errors import SourceChanged
-from layerstore.xattrs import CAPABILITY, capability
+from layerstore.files import CAPABILITY, capability
 
 if TYPE_CHECKING:
     from layerstore.smallfiles import SmallFiles, SmallFilesWriter
@@ -46,8 +46,7 @@ class Contents:
 
     def ask(self, source: bytes, opened: int | None = None) -> None:
         """See whether a file has a capability, by a descriptor if it is open."""
-        value = capability(source if opened is None else opened)
-        if value is not None:
+        for _, value in capability(source if opened is None else opened):
             self.capabilities[source] = value
 
     def told(self, entry: Entry) -> Entry:

@@ -7,7 +7,6 @@ import os
 
 from layerstore.errors import StoreError
 
-CAPABILITY = b"security.capability"
 OPAQUE = (b"trusted.overlay.opaque", b"user.overlay.opaque")
 _OVERLAY = (b"trusted.overlay.", b"user.overlay.")
 _BORROWED = frozenset(prefix + name for prefix in _OVERLAY for name in (b"redirect", b"metacopy"))
@@ -32,19 +31,6 @@ def read(path: bytes | int) -> tuple[Xattrs, bool]:
     if not names:
         return (), False
     return _sift(path, sorted(os.fsencode(name) for name in names))
-
-
-def capability(where: bytes | int) -> bytes | None:
-    """Return the file capability of a path (not followed) or descriptor, None without one."""
-    try:
-        names = os.listxattr(where) if isinstance(where, int) else os.listxattr(where, follow_symlinks=False)
-        if not names or os.fsdecode(CAPABILITY) not in names:
-            return None
-        if isinstance(where, int):
-            return os.getxattr(where, CAPABILITY)
-        return os.getxattr(where, CAPABILITY, follow_symlinks=False)
-    except OSError:
-        return None  # the file system has no attributes, or the file is gone: who reads it says so
 
 
 def mark_opaque(path: bytes) -> None:
